@@ -1,0 +1,87 @@
+#define _GNU_SOURCE
+#include "CHost.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { most_descriptors = 64 };
+
+static int limit(__rlimit_resource_t resource, uint64_t value) {
+    struct rlimit both = {value, value};
+    return value == 0 ? 0 : setrlimit(resource, &both);
+}
+
+// Runs between vfork and exec, in the parent's memory: system calls and the stack only.
+static const char *become(const struct chost_spawn *r, pid_t parent) {
+    int moved[most_descriptors];
+    // First out of the way of 0…n-1, so that no source is overwritten before it is used.
+    for (int i = 0; i < r->descriptor_count; i++) {
+        moved[i] = r->descriptors[i] < 0 ? -1 : fcntl(r->descriptors[i], F_DUPFD_CLOEXEC, most_descriptors);
+        if (r->descriptors[i] >= 0 && moved[i] < 0) return "duplicate a descriptor";
+    }
+    for (int i = 0; i < r->descriptor_count; i++) {
+        if (moved[i] < 0) close(i);
+        else if (dup2(moved[i], i) < 0) return "place a descriptor";
+    }
+    if (syscall(SYS_close_range, r->descriptor_count, ~0U, 0) < 0) return "close descriptors";
+    if (r->own_session && setsid() < 0) return "start a session";
+    if (r->controlling_terminal && ioctl(0, TIOCSCTTY, 0) < 0) return "take the terminal";
+    if (limit(RLIMIT_AS, r->address_space) < 0 || limit(RLIMIT_CPU, r->cpu_seconds) < 0) return "set limits";
+    if (r->change_user) {
+        if (setgroups(r->group_count, r->groups) < 0) return "set groups";
+        if (setresgid(r->gid, r->gid, r->gid) < 0) return "set the group";
+        if (setresuid(r->uid, r->uid, r->uid) < 0) return "set the user";
+    }
+    // After the change of user, which clears it.
+    if (r->death_signal != 0) {
+        if (prctl(PR_SET_PDEATHSIG, r->death_signal) < 0) return "set the death signal";
+        if (getppid() != parent) _exit(127);
+    }
+    struct sigaction plain = {.sa_handler = SIG_DFL};
+    sigaction(SIGPIPE, &plain, NULL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(r->path, r->argv, r->envp);
+    return "execute";
+}
+
+pid_t chost_spawn(const struct chost_spawn *request, int *error, const char **step) {
+    *error = 0;
+    *step = "";
+    if (request->descriptor_count > most_descriptors) {
+        *error = EMFILE;
+        *step = "pass descriptors";
+        return -1;
+    }
+    pid_t parent = getpid();
+    volatile int failure = 0;
+    const char *volatile failed_step = "";
+    pid_t pid = vfork();
+    if (pid == 0) {
+        const char *what = become(request, parent);
+        failure = errno;
+        failed_step = what;
+        _exit(127);
+    }
+    if (pid < 0) {
+        *error = errno;
+        *step = "fork";
+        return -1;
+    }
+    if (failure != 0) {
+        *error = failure;
+        *step = failed_step;
+        // The child is gone already; only its entry is left to collect.
+        while (syscall(SYS_wait4, pid, NULL, 0, NULL) < 0 && errno == EINTR) {}
+        return -1;
+    }
+    return pid;
+}

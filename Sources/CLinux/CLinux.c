@@ -1,0 +1,70 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+char **clinux_environment(void) { return environ; }
+
+int clinux_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
+int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+int clinux_adopt_orphans(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+int clinux_pidfd_send_signal(int pidfd, int signal) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
+}
+int clinux_signalfd(const sigset_t *signals) { return signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK); }
+int clinux_wait_exited(int status) { return WIFEXITED(status); }
+int clinux_wait_code(int status) { return WEXITSTATUS(status); }
+int clinux_wait_signal(int status) { return WTERMSIG(status); }
+
+int clinux_pseudo_terminal(int *master, char *name, size_t name_size) {
+    *master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (*master < 0) return -1;
+    if (grantpt(*master) == 0 && unlockpt(*master) == 0 && ptsname_r(*master, name, name_size) == 0) return 0;
+    close(*master);
+    return -1;
+}
+
+int clinux_set_window_size(int fd, unsigned short rows, unsigned short columns) {
+    struct winsize size = {.ws_row = rows, .ws_col = columns};
+    return ioctl(fd, TIOCSWINSZ, &size);
+}
+
+int clinux_window_size(int fd, unsigned short *rows, unsigned short *columns) {
+    struct winsize size = {0};
+    int result = ioctl(fd, TIOCGWINSZ, &size);
+    *rows = size.ws_row;
+    *columns = size.ws_col;
+    return result;
+}
+
+static int at_path(const char *path, int (*act)(int, const struct sockaddr *, socklen_t)) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    if (act(fd, (const struct sockaddr *)&address, sizeof address) == 0) return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+static int bind_and_listen(int fd, const struct sockaddr *address, socklen_t size) {
+    // Nobody else may connect: the mode is there before the name is.
+    mode_t before = umask(0177);
+    int result = bind(fd, address, size);
+    umask(before);
+    return result < 0 ? result : listen(fd, 16);
+}
+
+int clinux_listen(const char *path) { return at_path(path, bind_and_listen); }
+int clinux_connect(const char *path) { return at_path(path, connect); }

@@ -1,0 +1,39 @@
+// What Glibc's Swift module lacks: system calls it has no header for, and macros that Swift can't import.
+#pragma once
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+char **clinux_environment(void);
+int clinux_open(const char *path, int flags, mode_t mode);
+int clinux_pipe(int ends[2]);
+
+/// Orphaned descendants become this process's children, as they become those of a container's first process.
+int clinux_adopt_orphans(void);
+int clinux_pidfd_open(pid_t pid);
+int clinux_pidfd_send_signal(int pidfd, int signal);
+int clinux_signalfd(const sigset_t *signals);
+int clinux_wait_exited(int status);
+int clinux_wait_code(int status);
+int clinux_wait_signal(int status);
+
+/// A new pseudo-terminal: the launcher's end, and the name of the child's.
+int clinux_pseudo_terminal(int *master, char *name, size_t name_size);
+int clinux_set_window_size(int fd, unsigned short rows, unsigned short columns);
+int clinux_window_size(int fd, unsigned short *rows, unsigned short *columns);
+
+/// A stream socket that listens at, or is connected to, a path; -1 with errno otherwise.
+int clinux_listen(const char *path);
+int clinux_connect(const char *path);

@@ -1,0 +1,179 @@
+/// What the user asked for: the command line over the environment over the defaults.
+struct Arguments: Equatable {
+    var verb = Verb.run
+    var image: String?
+    var ports: [String] = []
+    /// What follows a verb that takes no image: a stream for `console`, a topic for `help`.
+    var operand: String?
+
+    var memory = ByteCount.mebibytes(2048)
+    var cpus = 1
+    var hugepages = HugepageChoice.auto
+    var accelerator = AcceleratorChoice.auto
+    var cpuModel: String?
+    var chipset = Chipset.q35
+    var firmware = Firmware.bios
+
+    var diskSize: ByteCount?
+    var format: DiskFormat?
+    var copy = false
+    var cdrom: String?
+    var diskBus = DiskBus.virtio
+    var kernel: String?
+    var initrd: String?
+    var append: String?
+
+    var userData: String?
+    var metaData: String?
+    var networkConfig: String?
+    var hostname: String?
+    var sshKeys: [String] = []
+    var seedLabel = SeedLabel.cidata
+
+    var net = NetChoice.user
+    var nicModel = "virtio-net-pci"
+    var mac: String?
+    var published: [PublishedPort] = []
+
+    var vnc: VNCChoice?
+    var vncPasswordFile: String?
+
+    var name = "vm"
+    var nameIsGiven = false
+    var state: String?
+    var scratch: String?
+    var runFolder: String?
+    var shareFolder: String?
+    var stopTimeout = 60.0
+
+    var qemu = "qemu-system-x86_64"
+    var qemuArguments: [String] = []
+    var qemuUser = "nobody"
+
+    var dryRun = false
+    var json = false
+    var verbosity = Verbosity.normal
+    var now = false
+    var all = false
+}
+
+enum Verb: String, CaseIterable {
+    case run, demo, check, status, stop, console, release, help, version
+    /// What the tmux windows run: one stream of the machine on the window's terminal.
+    case relay
+
+    var usage: String {
+        switch self {
+        case .run: "[run] [options] IMAGE [PORT…]"
+        case .demo: "demo [options]"
+        case .check: "check [options]"
+        case .status: "status [--name NAME] [--json]"
+        case .stop: "stop [--name NAME] [--now]"
+        case .console: "console [--name NAME] [screen|serial|log]"
+        case .release: "release [--name NAME | --all]"
+        case .help: "help"
+        case .version: "--version"
+        case .relay: "relay screen|serial|log"
+        }
+    }
+
+    var summary: String {
+        switch self {
+        case .run: "boot IMAGE and stay until the machine ends"
+        case .demo: "boot the built-in demo machine"
+        case .check: "say whether this host could run a machine, and how to mend what is missing"
+        case .status: "say how a running machine is"
+        case .stop: "press its power button, and wait for its end"
+        case .console: "attach to its screen, serial console and log (without an argument: in tmux)"
+        case .release: "give back what a killed launcher left behind"
+        case .help: "print this"
+        case .version: "print the version"
+        case .relay: "connect a terminal to one stream of a machine"
+        }
+    }
+}
+
+/// What a machine shows: each a window in tmux.
+enum StreamName: String, CaseIterable, Codable { case screen, serial, log }
+
+enum HugepageChoice: Equatable {
+    case auto, off, required
+    case size(ByteCount)
+}
+
+enum AcceleratorChoice: String, CaseIterable, Codable { case auto, kvm, tcg }
+enum Chipset: String, CaseIterable, Codable { case q35, pc }
+enum Firmware: String, CaseIterable, Codable { case bios, uefi }
+enum DiskFormat: String, CaseIterable, Codable { case qcow2, raw, iso }
+enum DiskBus: String, CaseIterable, Codable { case virtio, scsi, sata }
+enum SeedLabel: String, CaseIterable, Codable {
+    case cidata
+    case config2 = "config-2"
+}
+enum NetChoice: String, CaseIterable, Codable { case user, none }
+enum Verbosity: Int, Comparable {
+    case quiet, normal, verbose
+    static func < (a: Verbosity, b: Verbosity) -> Bool { a.rawValue < b.rawValue }
+}
+
+enum VNCChoice: Equatable {
+    case off
+    case at(SocketAddress)
+}
+
+struct SocketAddress: Codable, Equatable, CustomStringConvertible {
+    var host: String
+    var port: Int
+    var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+/// A port of the host (or container) that leads to one of the guest.
+struct PublishedPort: Codable, Equatable, CustomStringConvertible {
+    var address: String?
+    var host: Int
+    var guest: Int
+    var udp = false
+
+    var description: String {
+        let from = address.map { SocketAddress(host: $0, port: host).description } ?? "\(host)"
+        return "\(from):\(guest)" + (udp ? "/udp" : "")
+    }
+
+    /// `[ADDRESS:]HOST:GUEST[/udp]`, where HOST and GUEST can be lists and ranges of the same length: `80,8000-8003`.
+    static func parse(_ text: String) -> [PublishedPort]? {
+        var rest = text[...]
+        var udp = false
+        if let slash = rest.lastIndex(of: "/") {
+            switch rest[rest.index(after: slash)...] {
+            case "udp": udp = true
+            case "tcp": break
+            default: return nil
+            }
+            rest = rest[..<slash]
+        }
+        guard let guestColon = rest.lastIndex(of: ":") else { return nil }
+        let guestText = rest[rest.index(after: guestColon)...]
+        rest = rest[..<guestColon]
+        var address: String?
+        if let hostColon = rest.lastIndex(of: ":"), !rest.hasSuffix("]") {
+            address = String(rest[..<hostColon])
+            rest = rest[rest.index(after: hostColon)...]
+        }
+        if let given = address, given.hasPrefix("["), given.hasSuffix("]") { address = String(given.dropFirst().dropLast()) }
+        if let given = address, !SocketAddress.isNumeric(host: given) { return nil }
+        guard let hosts = ports(rest), let guests = ports(guestText), hosts.count == guests.count else { return nil }
+        return zip(hosts, guests).map { PublishedPort(address: address, host: $0, guest: $1, udp: udp) }
+    }
+
+    private static func ports(_ text: Substring) -> [Int]? {
+        var result: [Int] = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { SocketAddress.port($0) }
+            guard ends.count <= 2, let first = ends.first ?? nil, let last = ends.last ?? nil, first <= last else {
+                return nil
+            }
+            result += first...last
+        }
+        return result
+    }
+}

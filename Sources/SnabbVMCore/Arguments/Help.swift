@@ -1,0 +1,32 @@
+/// The help text, from the table of options and the list of verbs.
+enum Help {
+    static let version = "0.1.0"
+
+    static var text: String {
+        var lines = ["snabbvm \(version): boots a virtual machine, with everything it needs, from one command", "", "Usage:"]
+        for verb in Verb.allCases where ![.relay, .version].contains(verb) {
+            lines.append("  snabbvm \(verb.usage)".padded(to: 50) + verb.summary)
+        }
+        lines += ["", "IMAGE is a disk image (qcow2 or raw) or an ISO, looked for in /u and then here; or 'demo'."]
+        for group in OptionRow.Group.allCases {
+            lines += ["", "\(group.rawValue):"]
+            for row in OptionRow.table where row.group == group { lines += describe(row) }
+        }
+        lines += [
+            "", "Each option can stand in the environment, where the command line overrides it: --memory 4G as",
+            "SNABBVM_MEMORY=4G, --copy as SNABBVM_COPY=yes; lists (--ssh-key, --publish, --qemu-arg) one a line.",
+            "", "Exit codes: 0 the guest powered off, or was stopped as asked",
+        ]
+        for kind in FailureKind.allCases {
+            lines.append(String(repeating: " ", count: kind.rawValue < 10 ? 12 : 11) + "\(kind.rawValue) \(kind.meaning)")
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    private static func describe(_ row: OptionRow) -> [String] {
+        let letter = row.letter.map { "-\($0), " } ?? "    "
+        let left = "  \(letter)--\(row.name)" + (row.placeholder.map { " \($0)" } ?? "")
+        if left.count < 38 { return [left.padded(to: 38) + row.help] }
+        return [left, String(repeating: " ", count: 38) + row.help]
+    }
+}

@@ -1,0 +1,164 @@
+/// Reads the environment, then the command line over it, both by the option table.
+enum Parser {
+    static func parse(_ words: [String], environment: [String: String]) throws(Failure) -> Arguments {
+        var arguments = Arguments()
+        let rows = OptionRow.table
+        // First the verb alone, since it decides which variables are looked at.
+        var ignored = Arguments()
+        let operands = try read(words, into: &ignored)
+        if let first = operands.first, let verb = Verb(rawValue: first) { arguments.verb = verb }
+        let verb = ignored.verb == .run ? arguments.verb : ignored.verb
+
+        for row in rows where row.applies(to: verb) && ![.help, .version].contains(row.verb) {
+            guard let text = environment[row.environmentName] else { continue }
+            try apply(row, text, "\(row.environmentName)=\(text)", to: &arguments)
+        }
+        forgetLists(of: ignored, in: &arguments)
+        let rest = try read(words, into: &arguments, for: verb)
+        arguments.verb = verb
+        try place(rest.first.flatMap(Verb.init(rawValue:)) == nil ? rest : Array(rest.dropFirst()), in: &arguments)
+        try checkTogether(arguments)
+        return arguments
+    }
+
+    /// A list on the command line replaces the one in the environment, as single values do.
+    private static func forgetLists(of given: Arguments, in arguments: inout Arguments) {
+        if !given.sshKeys.isEmpty { arguments.sshKeys = [] }
+        if !given.published.isEmpty { arguments.published = [] }
+        if !given.qemuArguments.isEmpty { arguments.qemuArguments = [] }
+    }
+
+    /// Applies the options among the words; returns the other words.
+    private static func read(
+        _ words: [String], into arguments: inout Arguments, for verb: Verb? = nil
+    ) throws(Failure) -> [String] {
+        var operands: [String] = []
+        var rest = words[...]
+        while let word = rest.popFirst() {
+            if word == "--" { return operands + rest }
+            guard word.hasPrefix("-"), word != "-" else {
+                operands.append(word)
+                continue
+            }
+            let (row, attached) = try find(word)
+            if let verb, !row.applies(to: verb), ![.help, .version].contains(verb) {
+                throw usage("use", word, "it is no option of \(verb.rawValue)")
+            }
+            switch row.kind {
+            case .flag:
+                try apply(row, attached ?? "yes", word, to: &arguments)
+            case .value, .list:
+                guard let value = attached ?? rest.popFirst() else {
+                    throw usage("use", word, "it needs a value, \(row.placeholder ?? "")")
+                }
+                try apply(row, value, attached == nil ? "\(word) \(value)" : word, to: &arguments)
+            }
+        }
+        return operands
+    }
+
+    /// The row of `--name`, `--name=value`, `-n` or `-nvalue`, with the value if it is attached.
+    private static func find(_ word: String) throws(Failure) -> (OptionRow, attached: String?) {
+        if word.hasPrefix("--") {
+            let parts = word.dropFirst(2).split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let name = String(parts.first ?? "")
+            if let row = OptionRow.table.first(where: { $0.name == name }) {
+                return (row, parts.count > 1 ? String(parts[1]) : nil)
+            }
+            let near = name.nearest(among: OptionRow.table.map(\.name))
+            throw usage("use", "--\(name)", "there is no such option", near.map { "did you mean --\($0)?" })
+        }
+        let letter = word[word.index(after: word.startIndex)]
+        guard let row = OptionRow.table.first(where: { $0.letter == letter }) else {
+            throw usage("use", "-\(letter)", "there is no such option")
+        }
+        let value = word.dropFirst(2)
+        if value.isEmpty { return (row, nil) }
+        guard row.placeholder != nil else { throw usage("use", word, "-\(letter) takes no value") }
+        return (row, String(value))
+    }
+
+    private static func apply(
+        _ row: OptionRow, _ text: String, _ shown: String, to arguments: inout Arguments
+    ) throws(Failure) {
+        switch row.kind {
+        case .flag(let set):
+            switch text.lowercased() {
+            case "yes", "true", "1", "on": set(&arguments, true)
+            case "no", "false", "0", "off", "": set(&arguments, false)
+            default: throw usage("use", shown, "'\(text)' is neither yes nor no")
+            }
+        case .value(let placeholder, let set):
+            if !set(&arguments, text) { throw usage("use", shown, "'\(text)' is not \(placeholder)") }
+        case .list(let placeholder, let add):
+            let items = shown.hasPrefix("SNABBVM_") ? text.split(separator: "\n").map(String.init) : [text]
+            for item in items where !add(&arguments, item) { throw usage("use", shown, "'\(item)' is not \(placeholder)") }
+        }
+    }
+
+    private static func place(_ operands: [String], in arguments: inout Arguments) throws(Failure) {
+        var operands = operands[...]
+        switch arguments.verb {
+        case .run:
+            // With a kernel of its own a machine needs no image; a PCI address is then the first operand.
+            if let first = operands.first, arguments.kernel == nil || !first.looksLikePort {
+                arguments.image = first
+                operands.removeFirst()
+            }
+            arguments.ports = Array(operands)
+        case .demo:
+            arguments.image = "demo"
+            arguments.ports = Array(operands)
+        case .console, .relay, .help:
+            arguments.operand = operands.popFirst()
+            try refuse(operands)
+        case .check, .status, .stop, .release, .version: try refuse(operands)
+        }
+        if arguments.verb == .relay || arguments.verb == .console,
+            let stream = arguments.operand ?? (arguments.verb == .relay ? "" : nil), StreamName(rawValue: stream) == nil
+        {
+            throw usage("show", "'\(stream)'", "it is not screen, serial or log")
+        }
+    }
+
+    private static func refuse(_ operands: ArraySlice<String>) throws(Failure) {
+        guard let first = operands.first else { return }
+        throw usage("take", "'\(first)'", "an argument too many")
+    }
+
+    private static func checkTogether(_ arguments: Arguments) throws(Failure) {
+        guard [.run, .demo].contains(arguments.verb) else { return }
+        if arguments.image == nil, arguments.kernel == nil, arguments.cdrom == nil {
+            throw usage("run", "a machine", "no IMAGE given", "give a disk image, or 'demo' for the built-in machine")
+        }
+        if let port = arguments.ports.first {
+            throw usage("give", "port \(port) to the machine", "this version does not take NIC ports yet")
+        }
+        if arguments.kernel == nil, let orphan = arguments.initrd ?? arguments.append {
+            throw usage("use", "--initrd or --append '\(orphan)'", "they go with --kernel")
+        }
+        if arguments.net == .none, let published = arguments.published.first {
+            throw usage("publish", "\(published)", "--net none leaves the machine without a network")
+        }
+        if arguments.copy, arguments.image == nil { throw usage("use", "--copy", "there is no IMAGE to copy") }
+    }
+
+    private static func usage(
+        _ operation: String, _ subject: String, _ cause: String, _ remedy: String? = nil
+    ) -> Failure {
+        Failure(.usage, operation, subject, cause, remedy: remedy ?? "see snabbvm --help")
+    }
+}
+
+extension OptionRow {
+    /// The verb that the option stands for, if it is one of those.
+    fileprivate var verb: Verb? { Verb(rawValue: name) }
+}
+
+extension String {
+    /// `0000:05:00.0` or `05:00.0`, settings behind it or not.
+    fileprivate var looksLikePort: Bool {
+        let address = prefix { $0 != "," }
+        return address.contains(":") && address.contains(".") && address.allSatisfy { $0.isHexDigit || ":.".contains($0) }
+    }
+}

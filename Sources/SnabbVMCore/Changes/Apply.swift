@@ -1,0 +1,156 @@
+import CLinux
+import Glibc
+
+/// Makes the planned steps, each change in the ledger before it is made, the programs side by side.
+struct StepRunner {
+    let ledger: Ledger
+    let loop: EventLoop
+    /// Below it nothing is taken back.
+    let keptFolder: String?
+    let log: Log
+
+    func run(_ steps: [Step]) throws {
+        try ledger.record(steps.flatMap(changes))
+        var running: [any PendingStep] = []
+        for step in steps {
+            log.verbose(step.summary)
+            if let pending = try start(step) { running.append(pending) }
+        }
+        for pending in running { try pending.finish() }
+    }
+
+    private func isKept(_ path: String) -> Bool { keptFolder.map { path.hasPrefix($0 + "/") } ?? false }
+
+    private func changes(for step: Step) -> [Change] {
+        switch step {
+        case .folder(let path, _, let isShared):
+            if path == keptFolder { return [] }
+            return isShared
+                ? Files.missingFolders(path).map { .folder(path: $0, isShared: true) }
+                : [.folder(path: path, isShared: false)]
+        case .file(let path, _, _), .pipe(let path, _), .seed(let path, _):
+            return isKept(path) ? [] : [.file(path: path)]
+        case .disk(let path, _):
+            return (isKept(path) ? [] : [.file(path: path)]) + [.file(path: Step.unfinished(path))]
+        case .run: return []
+        }
+    }
+
+    /// What is made at once is made here; what a program makes goes on.
+    private func start(_ step: Step) throws -> (any PendingStep)? {
+        switch step {
+        case .folder(let path, let mode, _):
+            try perform("make", path) { () throws(Errno) in try Files.makeFolders(path, mode: mode_t(mode)) }
+        case .file(let path, let mode, let content):
+            try perform("write", path) { () throws(Errno) in
+                if isKept(path) {
+                    try Files.replace(path, content.bytes, mode: mode_t(mode))
+                } else {
+                    try Files.create(path, content.bytes, mode: mode_t(mode))
+                }
+            }
+        case .pipe(let path, let owner):
+            try perform("make", path) { () throws(Errno) in
+                try Errno.check { mkfifo(path, 0o600) }
+                if let owner { try Errno.check { chown(path, owner.uid, owner.gid) } }
+            }
+        case .seed(let path, let command): return try PendingSeed(path, command, loop)
+        case .disk(let path, let commands): return try PendingDisk(path, commands, loop)
+        case .run(let command): return try PendingDisk(nil, [command], loop)
+        }
+        return nil
+    }
+
+    private func perform(_ operation: String, _ path: String, _ body: () throws(Errno) -> Void) throws(Failure) {
+        do throws(Errno) { try body() } catch {
+            let denied = error == .denied || error == .readOnly || error == .notPermitted
+            throw Failure(
+                .host, operation, path, error,
+                remedy: denied ? "choose places that you may write with --run-dir and --scratch, or run it as root" : nil)
+        }
+    }
+}
+
+private protocol PendingStep {
+    func finish() throws
+}
+
+private final class PendingDisk: PendingStep {
+    private let path: String?
+    private var rest: ArraySlice<Command>
+    private var job: Job
+    private let loop: EventLoop
+
+    init(_ path: String?, _ commands: [Command], _ loop: EventLoop) throws {
+        self.path = path
+        self.loop = loop
+        rest = commands.dropFirst()
+        job = try PendingDisk.start(commands[0], loop)
+    }
+
+    /// A copy of a large image takes its time.
+    private static func start(_ command: Command, _ loop: EventLoop) throws -> Job {
+        try Job(command, in: loop, limit: .seconds(24 * 3600), kind: .image)
+    }
+
+    func finish() throws {
+        try finishJob()
+        while let next = rest.popFirst() {
+            job = try PendingDisk.start(next, loop)
+            try finishJob()
+        }
+        guard let path else { return }
+        do throws(Errno) { try Errno.check { rename(Step.unfinished(path), path) } } catch {
+            throw Failure(.image, "make", path, error)
+        }
+    }
+
+    private func finishJob() throws {
+        let subject = path ?? "the disk"
+        do { try job.finish(.image, "make", subject) } catch let failure as Failure {
+            // The programs say it in words only.
+            guard failure.cause.contains(Errno.noSpace.description) else { throw failure }
+            throw Failure(.image, "make", subject, Errno.noSpace)
+        }
+    }
+}
+
+/// xorriso has all of its output written within 3 ms, and then sleeps for another 100 before it ends. An ISO says in its
+/// volume descriptor how long it is: when that much is there the disk is whole, and the machine need not wait.
+private final class PendingSeed: PendingStep {
+    private static let sizeField = 16 * 2048 + 80
+    private let path: String
+    private let loop: EventLoop
+    private var written = 0
+    private var head: [UInt8] = []
+    private var job: Job!
+    private let file: Descriptor
+
+    init(_ path: String, _ command: Command, _ loop: EventLoop) throws {
+        self.path = path
+        self.loop = loop
+        do throws(Errno) {
+            file = try Descriptor.open(path, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600)
+        } catch {
+            throw Failure(.seed, "make", path, error)
+        }
+        job = try Job(command, in: loop, limit: .seconds(30), kind: .seed) { [self] bytes in
+            if head.count < PendingSeed.sizeField + 4 { head += bytes }
+            do throws(Errno) { try file.writeAll(bytes) } catch { throw Failure(.seed, "write", path, error) }
+            written += bytes.count
+        }
+    }
+
+    private var isWhole: Bool {
+        guard head.count >= PendingSeed.sizeField + 4 else { return false }
+        let blocks = (0..<4).reversed().reduce(0) { $0 << 8 | Int(head[PendingSeed.sizeField + $1]) }
+        return blocks > 0 && written >= blocks * 2048
+    }
+
+    func finish() throws {
+        try loop.run { isWhole || job.hasEnded }
+        if isWhole { return }
+        try job.finish(.seed, "make the seed disk", path)
+        throw Failure(.seed, "make the seed disk", path, "xorriso ended before it was whole")
+    }
+}

@@ -1,0 +1,38 @@
+import CLinux
+import Glibc
+
+extension Change {
+    /// Puts the host back. Done again, or for a change that was never made, it does nothing.
+    func undo() throws(Failure) {
+        switch self {
+        case .file(let path): try Change.remove(path, by: unlink, ignoring: [.notFound])
+        case .folder(let path, let isShared):
+            try Change.remove(path, by: rmdir, ignoring: isShared ? [.notFound, .notEmpty, .exists] : [.notFound])
+        case .process(_, let identity): try Change.end(identity)
+        }
+    }
+
+    private static func remove(
+        _ path: String, by call: (UnsafePointer<CChar>) -> Int32, ignoring: [Errno]
+    ) throws(Failure) {
+        do throws(Errno) { try Errno.check { call(path) } } catch {
+            if !ignoring.contains(error) { throw Failure(.cleanup, "remove", path, error) }
+        }
+    }
+
+    /// How long the kernel gets to bury a killed process, whose memory it must give back first.
+    private static let patience: Int32 = 20_000
+
+    private static func end(_ identity: ProcessIdentity) throws(Failure) {
+        let raw = clinux_pidfd_open(identity.pid)
+        if raw < 0 { return }
+        let process = Descriptor(raw)
+        // Looked at after the pidfd is open: so it can't become another process's in between.
+        guard identity.isAlive else { return }
+        clinux_pidfd_send_signal(process.raw, SIGKILL)
+        var ended = pollfd(fd: process.raw, events: Int16(POLLIN), revents: 0)
+        if poll(&ended, 1, patience) == 0 {
+            throw Failure(.cleanup, "end process", "\(identity.pid)", "it was killed and does not go away")
+        }
+    }
+}

@@ -1,0 +1,63 @@
+/// What a failure is about, which decides the exit code. The README lists them for users.
+enum FailureKind: Int32, CaseIterable {
+    case unexpected = 1
+    case usage = 2
+    case host = 3
+    case image = 4
+    case seed = 5
+    case network = 6
+    case busy = 7
+    case qemu = 8
+    case noMachine = 9
+    case guestCutOff = 10
+    case noSpace = 11
+    case cleanup = 12
+
+    var meaning: String {
+        switch self {
+        case .unexpected: "something that nobody foresaw"
+        case .usage: "a wrong option, argument or environment variable"
+        case .host: "the host lacks something: a tool, memory, hugepages, a right"
+        case .image: "the disk image, CD or kernel can't be used"
+        case .seed: "user-data, meta-data, network-config or an SSH key can't be used"
+        case .network: "an address or port can't be had"
+        case .busy: "the machine's name or state folder is in use"
+        case .qemu: "QEMU refused to start, or died"
+        case .noMachine: "no such machine is running"
+        case .guestCutOff: "the guest did not power off in time and was cut off"
+        case .noSpace: "no space on the disk"
+        case .cleanup: "the machine ended well, but something could not be given back"
+        }
+    }
+}
+
+/// An operation that failed: one line for the user, one exit code.
+struct Failure: Error, Equatable {
+    var kind: FailureKind
+    var operation: String
+    var subject: String
+    var cause: String
+    var remedy: String?
+
+    init(_ kind: FailureKind, _ operation: String, _ subject: String, _ cause: String, remedy: String? = nil) {
+        self.kind = kind
+        self.operation = operation
+        self.subject = subject
+        self.cause = cause
+        self.remedy = remedy
+    }
+
+    /// A system call that failed. A full disk keeps its own exit code, whatever was being written.
+    init(_ kind: FailureKind, _ operation: String, _ subject: String, _ errno: Errno, remedy: String? = nil) {
+        let full = errno == .noSpace || errno == .quotaExceeded
+        self.init(
+            full ? .noSpace : kind, operation, subject, errno.description,
+            remedy: full ? "make room there, or choose another folder with --scratch or --state" : remedy)
+    }
+
+    var line: String {
+        let what = subject.isEmpty ? operation : "\(operation) \(subject)"
+        let text = "cannot \(what): \(cause)" + (remedy.map { "; \($0)" } ?? "")
+        return text.oneLine
+    }
+}

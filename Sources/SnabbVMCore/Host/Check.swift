@@ -1,0 +1,138 @@
+/// What `snabbvm check` says of the host: each line good, doubtful or missing, with the command that mends it.
+struct Check: Codable, Equatable {
+    enum Verdict: String, Codable { case ok, warning, missing }
+
+    struct Line: Codable, Equatable {
+        var verdict: Verdict
+        var item: String
+        var found: String
+        var mend: String?
+    }
+
+    var lines: [Line] = []
+
+    /// Whether a machine could start.
+    var isFit: Bool { !lines.contains { $0.verdict == .missing } }
+
+    var table: String {
+        let width = lines.map(\.item.count).max() ?? 0
+        return lines.map { line in
+            let start = "\(line.verdict.rawValue.padded(to: 9))\(line.item.padded(to: width + 2))"
+            let mend = line.mend.map { "\n" + String(repeating: " ", count: width + 11) + "→ \($0)" } ?? ""
+            return start + line.found.oneLine + mend
+        }.joined(separator: "\n")
+    }
+
+    init(_ facts: Facts, versions: [String: String], memoryWanted: ByteCount, freeSpace: ByteCount?, scratch: String) {
+        addTools(facts.tools, versions)
+        addProcessor(facts)
+        addMemory(facts, wanted: memoryWanted)
+        addIOMMU(facts)
+        addNICs(facts)
+        addSpace(freeSpace, scratch)
+        addPrivileges(facts.privileges)
+    }
+
+    private mutating func add(_ verdict: Verdict, _ item: String, _ found: String, _ mend: String? = nil) {
+        lines.append(Line(verdict: verdict, item: item, found: found, mend: mend))
+    }
+
+    private mutating func addTools(_ tools: Facts.Tools, _ versions: [String: String]) {
+        let needed = [
+            ("qemu", tools.qemu, "qemu-system-x86"), ("qemu-img", tools.qemuImg, "qemu-utils"),
+            ("xorriso", tools.xorriso, "xorriso"), ("tmux", tools.tmux, "tmux"),
+        ]
+        for (name, path, package) in needed {
+            if let path {
+                add(.ok, name, "\(versions[name] ?? "version unknown") (\(path))")
+            } else {
+                add(.missing, name, "not on PATH", "apt-get install \(package)")
+            }
+        }
+        if let code = tools.firmwareCode {
+            add(.ok, "UEFI firmware", code)
+        } else {
+            add(.warning, "UEFI firmware", "none, so --firmware uefi can't be used", "apt-get install ovmf")
+        }
+    }
+
+    private mutating func addProcessor(_ facts: Facts) {
+        let cpus = "\(facts.cpu.model), \(facts.cpu.count) processors"
+        add(.ok, "CPU", facts.cpu.isSandyBridge ? "\(cpus) (Sandy Bridge: its IOMMU must be off for NIC ports)" : cpus)
+        let modules = facts.kvm.modules.joined(separator: ", ")
+        switch facts.kvm.state {
+        case .usable: add(.ok, "KVM", "/dev/kvm is usable (\(modules))")
+        case .absent:
+            add(
+                .warning, "KVM", "no /dev/kvm: machines run in software, many times slower",
+                facts.privileges.inContainer
+                    ? "docker run --device /dev/kvm …" : "modprobe kvm_intel || modprobe kvm_amd")
+        case .notPermitted:
+            add(.warning, "KVM", "/dev/kvm may not be opened by this user", "usermod -aG kvm $USER, then log in again")
+        case .cannotRunGuests:
+            add(
+                .warning, "KVM", "/dev/kvm opens, but can't run ordinary guests (modules: \(modules)): software it is",
+                "run on a host whose CPU has virtualisation switched on (kvm_intel or kvm_amd)")
+        }
+    }
+
+    private mutating func addMemory(_ facts: Facts, wanted: ByteCount) {
+        let memory = facts.memory
+        let found = "\(memory.available) of \(memory.total) available" + (memory.limit.map { ", container limit \($0)" } ?? "")
+        let pools = facts.hugepages.filter { $0.total > 0 }
+        if pools.isEmpty {
+            let enough = wanted <= (memory.limit ?? memory.total)
+            add(enough ? .ok : .missing, "memory", found, enough ? nil : "ask for less than \(wanted) with --memory")
+            let pages = (wanted.bytes + (2 << 20) - 1) >> 21
+            add(
+                .warning, "hugepages", "none: ordinary memory is used; NIC ports need hugepages",
+                "sysctl vm.nr_hugepages=\(pages), or for good hugepages=\(pages) in GRUB_CMDLINE_LINUX")
+            return
+        }
+        add(.ok, "memory", found)
+        for pool in pools {
+            let place = pool.node.map { " on node \($0)" } ?? ""
+            let free = ByteCount(UInt64(pool.free) * pool.pageSize.bytes)
+            add(
+                free >= wanted ? .ok : .warning, "hugepages",
+                "\(pool.free) of \(pool.total) of \(pool.pageSize) free\(place) (\(free); a machine of \(wanted) is asked for)")
+        }
+    }
+
+    private mutating func addIOMMU(_ facts: Facts) {
+        guard let iommu = facts.iommu else { return }
+        if iommu.units.isEmpty && iommu.groups.isEmpty { return add(.ok, "IOMMU", "off") }
+        let types = Dictionary(grouping: iommu.groups, by: \.type).map { "\($0.value.count) \($0.key)" }.sorted()
+        let found = "\(iommu.units.count) units; groups: " + types.joined(separator: ", ")
+        if facts.cpu.isSandyBridge, iommu.isTranslating {
+            return add(.warning, "IOMMU", found + "; on Sandy Bridge NIC ports need it off", "intel_iommu=off in GRUB_CMDLINE_LINUX")
+        }
+        add(.ok, "IOMMU", found)
+    }
+
+    private mutating func addNICs(_ facts: Facts) {
+        guard let nics = facts.nics else { return }
+        let good = nics.filter { $0.snabbDriver != nil }
+        if good.isEmpty { return add(.ok, "NICs for ports", "none of \(nics.count) PCI network cards") }
+        for nic in good {
+            let node = nic.numaNode.map { ", node \($0)" } ?? ""
+            let user = [nic.driver, nic.interfaces.first].compactMap(\.self).joined(separator: " as ")
+            add(.ok, "NIC \(nic.address)", "\(nic.name), \(nic.snabbDriver ?? "")\(node)" + (user.isEmpty ? "" : ", now \(user)"))
+        }
+    }
+
+    private mutating func addSpace(_ free: ByteCount?, _ scratch: String) {
+        guard let free else { return add(.warning, "disk space", "unknown for \(scratch)") }
+        let enough = free >= .mebibytes(1024)
+        add(enough ? .ok : .warning, "disk space", "\(free) free for \(scratch)", enough ? nil : "choose another place with --scratch")
+    }
+
+    private mutating func addPrivileges(_ privileges: Facts.Privileges) {
+        let place = privileges.inContainer ? "in a container" : "on a host"
+        if privileges.uid == 0 {
+            add(.ok, "user", "root, \(place)" + (privileges.qemuUser == nil ? "" : "; QEMU runs without its rights"))
+        } else {
+            add(.ok, "user", "uid \(privileges.uid), \(place): enough without NIC ports and bridges")
+        }
+    }
+}

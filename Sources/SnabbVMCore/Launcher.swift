@@ -1,0 +1,112 @@
+import CLinux
+import Glibc
+
+/// The whole story: what was asked, what is there, what will be done, doing it, and giving everything back.
+public enum Launcher {
+    public static func main() -> Never {
+        EventLoop.holdSignals()
+        var log = Log(verbosity: .normal, json: CommandLine.arguments.contains("--json"))
+        do {
+            let arguments = try Parser.parse(Array(CommandLine.arguments.dropFirst()), environment: Environment.current)
+            log = Log(verbosity: arguments.verbosity, json: arguments.json)
+            exit(try perform(arguments, log))
+        } catch let failure as Failure {
+            log.failure(failure)
+            exit(failure.kind.rawValue)
+        } catch {
+            log.failure(Failure(.unexpected, "go on", "", "\(error)", remedy: "please report this"))
+            exit(FailureKind.unexpected.rawValue)
+        }
+    }
+
+    private static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
+        switch arguments.verb {
+        case .run, .demo: return try arguments.dryRun ? dryRun(arguments, log) : launch(arguments, log)
+        case .check: return try Verbs.check(arguments)
+        case .status: return try Verbs.status(arguments)
+        case .stop: return try Verbs.stop(arguments)
+        case .console: return try Verbs.console(arguments)
+        case .relay: return try Verbs.relay(arguments)
+        case .release: return try Verbs.release(arguments, log)
+        case .help: print(Help.text)
+        case .version: print("snabbvm \(Help.version)")
+        }
+        return 0
+    }
+
+    private static func dryRun(_ arguments: Arguments, _ log: Log) throws -> Int32 {
+        let plan = try Preparation(arguments, EventLoop()).plan
+        print(arguments.json ? try JSON(encoding: plan).prettyText : plan.shellText)
+        return 0
+    }
+
+    /// One machine, from the plan to the host as it was before.
+    private static func launch(_ arguments: Arguments, _ log: Log) throws -> Int32 {
+        let loop = try EventLoop()
+        loop.onSignal = { _ in throw Interruption() }
+        // tmux's server makes itself a daemon; it stays in sight all the same.
+        clinux_adopt_orphans()
+        let folders = Folders(arguments, uid: geteuid())
+        let ledger = try Ledger(folders.ledger)
+        var ending: Ending
+        var machine: Machine?
+        var stateLock: Descriptor?
+        do {
+            if !ledger.isEmpty { try clear(ledger, log) }
+            stateLock = try folders.lockState(ledger)
+            let preparation = try Preparation(arguments, loop)
+            let plan = preparation.plan
+            for note in plan.notes { log.note(note) }
+            let kept = folders.disksAreKept ? folders.disks : nil
+            try StepRunner(ledger: ledger, loop: loop, keptFolder: kept, log: log).run(plan.steps)
+            machine = try Machine(plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword)
+            ending = try machine!.run(hasTerminal: isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1)
+        } catch let failure as Failure {
+            ending = .failed(failure)
+        } catch is Interruption {
+            ending = .stopped
+        }
+        let code = try end(ending, machine, ledger, loop, arguments, log)
+        _ = consume stateLock
+        return code
+    }
+
+    /// A signal before the machine was up.
+    private struct Interruption: Error {}
+
+    /// Finds what an earlier launcher left when it was killed, and gives it back first.
+    private static func clear(_ ledger: Ledger, _ log: Log) throws {
+        let processes = ledger.changes.contains { if case .process = $0 { true } else { false } }
+        if processes { log.note("giving back what a killed launcher left") }
+        if let failure = ledger.unwind(keepingName: true).first { throw failure }
+    }
+
+    /// Gives everything back, then says how it was: the first cause first, whatever happens while cleaning up.
+    private static func end(
+        _ ending: Ending, _ machine: Machine?, _ ledger: Ledger, _ loop: EventLoop, _ arguments: Arguments, _ log: Log
+    ) throws -> Int32 {
+        // From here on there is nothing left to hurry.
+        loop.onSignal = { _ in }
+        let uptime = MachineStatus.duration(machine?.uptime ?? 0)
+        try machine?.close()
+        let leftovers = ledger.unwind()
+        var code: Int32 = 0
+        var line: String
+        switch ending {
+        case .poweredOff: line = "machine \(arguments.name) powered off after \(uptime)"
+        case .stopped where machine == nil: line = "stopped before machine \(arguments.name) was started"
+        case .stopped: line = "machine \(arguments.name) was stopped after \(uptime)"
+        case .cutOff:
+            line = "machine \(arguments.name) was cut off after \(uptime): its guest did not power off in time"
+            code = FailureKind.guestCutOff.rawValue
+        case .failed(let failure):
+            line = failure.line
+            code = failure.kind.rawValue
+        }
+        if case .failed(let failure) = ending { log.failure(failure) } else { log.note(line) }
+        for failure in leftovers { log.failure(failure) }
+        if code == 0, !leftovers.isEmpty { code = FailureKind.cleanup.rawValue }
+        machine?.tellEnd(line, code: code)
+        return code
+    }
+}

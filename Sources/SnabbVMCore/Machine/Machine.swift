@@ -1,0 +1,358 @@
+import CLinux
+import Glibc
+
+/// How a machine ended.
+enum Ending: Equatable {
+    case poweredOff
+    case stopped
+    /// The guest did not power off in the time it had.
+    case cutOff
+    case failed(Failure)
+}
+
+/// A running machine: QEMU, the streams to look at it, and the one loop that supervises them.
+final class Machine {
+    private let plan: Plan
+    private let loop: EventLoop
+    private let ledger: Ledger
+    private let log: Log
+    private let vncPassword: String?
+    private let started = ContinuousClock.now
+
+    private let screen = ConsoleStream(.screen)
+    private let serial = ConsoleStream(.serial)
+    private let logStream = ConsoleStream(.log)
+    private let qmp: QMP
+    private let qmpChannel: PipeChannel
+    private let serialChannel: PipeChannel
+    private let agentChannel: PipeChannel
+    private let agent: GuestAgent
+    private let pseudoTerminal: PseudoTerminal
+    private let control: ControlServer
+    private var session: TerminalSession?
+    private var serialToOutput: Outlet?
+
+    private var qemu: pid_t = 0
+    private var qemuStatus: ExitStatus?
+    private var qemuWords: [String] = []
+    private var shutdownReason: String?
+    private var stopRequests = 0
+    private var wasCutOff = false
+    private var wantsPowerDown = false
+    private var waitingForEnd: [ControlConnection] = []
+
+    init(_ plan: Plan, loop: EventLoop, ledger: Ledger, log: Log, vncPassword: String?) throws {
+        self.plan = plan
+        self.loop = loop
+        self.ledger = ledger
+        self.log = log
+        self.vncPassword = vncPassword
+        let pipes = try Plan.pipes.map { try PipeChannel(plan.folders.pipe($0), loop: loop) }
+        (serialChannel, qmpChannel, agentChannel) = (pipes[0], pipes[1], pipes[2])
+        qmp = QMP(qmpChannel)
+        agent = GuestAgent(agentChannel, loop: loop)
+        pseudoTerminal = try PseudoTerminal(loop: loop)
+        try ledger.record([.file(path: plan.folders.control), .file(path: plan.folders.log)])
+        control = try ControlServer(plan.folders.control, loop: loop)
+        connect()
+    }
+
+    private func connect() {
+        serialChannel.onBytes = { [unowned self] in serial.received($0) }
+        serial.onInput = { [unowned self] in serialChannel.send($0) }
+        pseudoTerminal.onBytes = { [unowned self] in screen.received($0) }
+        screen.onInput = { [unowned self] in pseudoTerminal.send($0) }
+        control.onRequest = { [unowned self] in answer($0, $1, $2) }
+        qmp.onReady = { [unowned self] in qemuIsUp() }
+        qmp.onEvent = { [unowned self] in event($0, $1) }
+        loop.onSignal = { [unowned self] signal in
+            log.note("\(String(cString: strsignal(signal))): stopping")
+            stop(now: signal == SIGQUIT)
+        }
+        let logFile = LogFile(plan.folders.log)
+        log.listener = { [unowned self] line in
+            logStream.received(Array("\(line)\r\n".utf8))
+            logFile?.write(line)
+        }
+    }
+
+    // MARK: - Its life
+
+    /// From QEMU's start to its end.
+    func run(hasTerminal: Bool) throws -> Ending {
+        try startQEMU()
+        if !hasTerminal { showSerialOnOutput() }
+        if let tmux = plan.tmux {
+            let session = TerminalSession(
+                tmux, plan.folders, loop: loop, ledger: ledger, log: log, hasTerminal: hasTerminal)
+            session.onNoTerminal = { [unowned self] in showSerialOnOutput() }
+            self.session = session
+            try session.start()
+        } else if hasTerminal {
+            showSerialOnOutput()
+        }
+        try loop.run { qemuStatus != nil }
+        // QEMU's last words on its pipes, which come with the same wake-up or not at all.
+        try loop.drain()
+        qmpChannel.drain()
+        serialChannel.drain()
+        return ending
+    }
+
+    private func startQEMU() throws {
+        let (reading, writing) = try Descriptor.pipe()
+        let words = WordReader(reading, loop: loop) { [unowned self] line in
+            qemuWords = qemuWords.suffix(9) + [line]
+            log.note("qemu: \(line)")
+        }
+        let theirs = Descriptor(writing)
+        log.verbose(plan.qemu.shellText)
+        let terminal = try pseudoTerminal.openOtherEnd()
+        qemu = try plan.qemu.start(
+            in: loop, .init(input: terminal.raw, output: terminal.raw, error: theirs.raw, ownTerminal: true), kind: .qemu
+        ) { [unowned self] status in
+            words.finish()
+            qemuStatus = status
+        }
+        if let identity = ProcessIdentity(pid: qemu) { try ledger.record([.process(name: "qemu", identity)]) }
+    }
+
+    private func qemuIsUp() {
+        log.verbose("QEMU is up (pid \(qemu))")
+        if let vncPassword {
+            qmp.execute("set_password", ["protocol": "vnc", "password": .string(vncPassword)]) { [unowned self] in
+                if case .failure(let error) = $0 { log.warning("VNC takes no password: \(error.text)") }
+            }
+        }
+        if wantsPowerDown { pressPowerButton() }
+    }
+
+    private func event(_ name: String, _ data: JSON) {
+        switch name {
+        case "SHUTDOWN": shutdownReason = data["reason"]?.string ?? "unknown"
+        case "VSERPORT_CHANGE": agent.isConnected = data["open"]?.bool ?? false
+        case "RESET" where data["guest"]?.bool == true: log.note("the guest restarts")
+        case "BLOCK_IO_ERROR":
+            log.warning("a disk failed under the guest: \(data["reason"]?.string ?? data.text)")
+        default: break
+        }
+    }
+
+    private func showSerialOnOutput() {
+        guard serialToOutput == nil else { return }
+        let outlet = Outlet(STDOUT_FILENO, loop: loop) { [unowned self] in
+            if let serialToOutput { serial.remove(serialToOutput) }
+            loop.unwatch(STDOUT_FILENO)
+        }
+        outlet.onWaiting = { [unowned self] waits in
+            if waits {
+                loop.watch(STDOUT_FILENO, for: .writable) { [unowned self] _ in serialToOutput?.flush() }
+            } else {
+                loop.unwatch(STDOUT_FILENO)
+            }
+        }
+        serialToOutput = outlet
+        serial.add(outlet)
+    }
+
+    // MARK: - Its end
+
+    /// The power button, and time to react to it; at once when asked again.
+    func stop(now: Bool) {
+        stopRequests += 1
+        if now || stopRequests > 1 { return quit() }
+        wantsPowerDown = true
+        if qmp.isReady { pressPowerButton() }
+        let margin = min(2, plan.stopTimeout / 10)
+        loop.after(.seconds(plan.stopTimeout - margin)) { [unowned self] in
+            log.warning("the guest did not power off within \(Int(plan.stopTimeout)) s")
+            wasCutOff = true
+            quit()
+        }
+    }
+
+    private static let pressAgain = Duration.seconds(5)
+
+    /// Again now and then: a guest that is still booting does not hear it.
+    private func pressPowerButton() {
+        guard qemuStatus == nil, shutdownReason == nil, !wasCutOff, stopRequests < 2 else { return }
+        qmp.execute("system_powerdown")
+        loop.after(Machine.pressAgain) { [unowned self] in pressPowerButton() }
+    }
+
+    private func quit() {
+        if qmp.isReady { qmp.execute("quit") } else { kill(qemu, SIGTERM) }
+        loop.after(.seconds(2)) { [unowned self] in
+            if qemuStatus == nil { kill(qemu, SIGKILL) }
+        }
+    }
+
+    private var ending: Ending {
+        if wasCutOff { return .cutOff }
+        if stopRequests > 0 { return .stopped }
+        switch (qemuStatus, shutdownReason) {
+        case (.code(0), "guest-shutdown"?), (.code(0), "guest-reset"?): return .poweredOff
+        case (.code(0), let reason?):
+            return .failed(Failure(.qemu, "go on with", "machine \(plan.name)", "QEMU was ended from outside (\(reason))"))
+        default:
+            let words = qemuWords.suffix(3).joined(separator: " / ")
+            let said = words.isEmpty ? "QEMU ended with \(qemuStatus.map { "\($0)" } ?? "nothing")" : words
+            let private_ = words.contains("Permission denied") && plan.qemu.user != nil
+            return .failed(Failure(
+                .qemu, qmp.isReady ? "go on with" : "start", "machine \(plan.name)", said,
+                remedy: private_ ? "QEMU runs as an ordinary user here; --qemu-user root gives it root's rights" : nil))
+        }
+    }
+
+    var uptime: Double {
+        let parts = (ContinuousClock.now - started).components
+        return Double(parts.seconds) + Double(parts.attoseconds) / 1e18
+    }
+
+    /// Ends what is left of the children, so that nothing of them is in the way when the ledger is unwound.
+    func close() throws {
+        if qemu != 0, qemuStatus == nil {
+            kill(qemu, SIGKILL)
+            try loop.run { qemuStatus != nil }
+        }
+        try session?.end()
+        serialToOutput?.flush()
+        log.listener = nil
+    }
+
+    /// The last thing: tells those who asked for the end how it was.
+    func tellEnd(_ line: String, code: Int32) {
+        for connection in waitingForEnd { connection.answer(["ended": .string(line), "code": .integer(Int64(code))]) }
+        control.close()
+        for channel in [qmpChannel, serialChannel, agentChannel] { channel.close() }
+    }
+
+    // MARK: - What others ask
+
+    private func answer(_ verb: String, _ request: JSON, _ connection: ControlConnection) {
+        switch verb {
+        case "status": answerStatus(connection)
+        case "stop":
+            log.note("asked to stop")
+            waitingForEnd.append(connection)
+            stop(now: request["now"]?.bool ?? false)
+        case "attach":
+            let streams = [screen, serial, logStream]
+            guard let stream = streams.first(where: { $0.name.rawValue == request["stream"]?.string }) else {
+                return connection.answer(["error": "no such stream"])
+            }
+            connection.attach(to: stream)
+        case "resize":
+            pseudoTerminal.resize(rows: request["rows"]?.integer ?? 0, columns: request["columns"]?.integer ?? 0)
+            connection.answer(.object([:]))
+        default: connection.answer(["error": .string("'\(verb)' is nothing that can be asked")])
+        }
+    }
+
+    private func answerStatus(_ connection: ControlConnection) {
+        let reply = { [unowned self] (state: String) in
+            agent.addresses { [unowned self] addresses in
+                let status = MachineStatus(
+                    plan, state: state, pid: qemu, uptime: uptime, guestAddresses: addresses)
+                connection.answer((try? JSON(encoding: status)) ?? ["error": "the status can't be written"])
+            }
+        }
+        guard qmp.isReady else { return reply("starting") }
+        qmp.execute("query-status") { [unowned self] in
+            let state = (try? $0.get())?["status"]?.string ?? "unknown"
+            reply(stopRequests > 0 && state == "running" ? "stopping" : state)
+        }
+    }
+}
+
+/// QEMU's terminal, on which it draws the guest's screen.
+private final class PseudoTerminal {
+    private let master: Descriptor
+    private let name: String
+    private let loop: EventLoop
+    private var outlet: Outlet!
+    var onBytes: ([UInt8]) -> Void = { _ in }
+
+    init(loop: EventLoop) throws(Failure) {
+        self.loop = loop
+        var raw: Int32 = -1
+        var buffer = [CChar](repeating: 0, count: 64)
+        do throws(Errno) {
+            try Errno.check { clinux_pseudo_terminal(&raw, &buffer, buffer.count) }
+            master = Descriptor(raw)
+            name = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            try master.setNonBlocking()
+        } catch {
+            throw Failure(.host, "make", "a terminal for the machine's screen", error)
+        }
+        clinux_set_window_size(master.raw, 25, 80)
+        outlet = Outlet(master.raw, loop: loop) {}
+        outlet.onWaiting = { [unowned self] in loop.change(master.raw, to: $0 ? [.readable, .writable] : .readable) }
+        loop.watch(master.raw, for: .readable) { [unowned self] in handle($0) }
+    }
+
+    private func handle(_ events: EventLoop.Events) {
+        if events.contains(.writable) { outlet.flush() }
+        do throws(Errno) {
+            let bytes = try master.read(atMost: 65536)
+            if bytes.isEmpty { loop.unwatch(master.raw) } else { onBytes(bytes) }
+        } catch {
+            // The other end is closed: EIO.
+            if error != .wouldBlock { loop.unwatch(master.raw) }
+        }
+    }
+
+    func openOtherEnd() throws(Failure) -> Descriptor {
+        do throws(Errno) { return try Descriptor.open(name, O_RDWR | O_NOCTTY) } catch {
+            throw Failure(.host, "open", name, error)
+        }
+    }
+
+    func send(_ bytes: [UInt8]) { outlet.send(bytes) }
+
+    /// A newcomer of the same size must see a whole screen too, and only a change makes QEMU draw it anew.
+    func resize(rows: Int64, columns: Int64) {
+        guard (1...1000).contains(rows), (1...1000).contains(columns) else { return }
+        clinux_set_window_size(master.raw, UInt16(rows), UInt16(columns))
+    }
+}
+
+/// Reads a program's words, a line at a time, as long as it lives.
+private final class WordReader {
+    private let descriptor: Descriptor
+    private let loop: EventLoop
+    private let onLine: (String) -> Void
+    private var buffer = LineBuffer()
+
+    init(_ raw: Int32, loop: EventLoop, onLine: @escaping (String) -> Void) {
+        descriptor = Descriptor(raw)
+        self.loop = loop
+        self.onLine = onLine
+        try? descriptor.setNonBlocking()
+        loop.watch(raw, for: .readable) { [self] _ in read() }
+    }
+
+    private func read() {
+        guard let bytes = try? descriptor.read(atMost: 65536) else { return }
+        if bytes.isEmpty { return loop.unwatch(descriptor.raw) }
+        for line in buffer.lines(adding: bytes) { onLine(String(decoding: line, as: UTF8.self).trimmed) }
+    }
+
+    /// The program is gone: what it said last is still in the pipe.
+    func finish() {
+        read()
+        for line in buffer.lines(adding: [0x0a]) { onLine(String(decoding: line, as: UTF8.self).trimmed) }
+        loop.unwatch(descriptor.raw)
+    }
+}
+
+private final class LogFile {
+    private let descriptor: Descriptor
+
+    init?(_ path: String) {
+        guard let file = try? Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, mode: 0o600) else { return nil }
+        descriptor = file
+    }
+
+    func write(_ line: String) { try? descriptor.writeAll(Array("\(line)\n".utf8)) }
+}

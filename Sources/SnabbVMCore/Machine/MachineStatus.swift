@@ -1,0 +1,68 @@
+/// What `snabbvm status` tells of a running machine.
+struct MachineStatus: Codable, Equatable {
+    var name: String
+    var state: String
+    var pid: Int32
+    var uuid: String
+    var uptime: Double
+    var accelerator: AcceleratorChoice
+    var cpus: Int
+    var memory: Plan.MemoryPlan
+    var firmware: Firmware
+    var disks: [Plan.DiskPlan]
+    var mac: String?
+    var addresses: [String]
+    /// Who told the addresses: the guest itself, or the plan.
+    var addressesFrom: String?
+    var published: [PublishedPort]
+    var vnc: SocketAddress?
+    var log: String
+
+    init(_ plan: Plan, state: String, pid: Int32, uptime: Double, guestAddresses: [String]?) {
+        name = plan.name
+        self.state = state
+        self.pid = pid
+        uuid = plan.uuid
+        self.uptime = (uptime * 10).rounded() / 10
+        accelerator = plan.accelerator
+        cpus = plan.cpus
+        memory = plan.memory
+        firmware = plan.firmware
+        disks = plan.disks
+        mac = plan.network?.mac
+        let told = guestAddresses.flatMap { $0.isEmpty ? nil : $0 }
+        addresses = told ?? plan.network.map { [$0.expectedAddress] } ?? []
+        addressesFrom = addresses.isEmpty ? nil : told != nil ? "guest agent" : "plan"
+        published = plan.network?.published ?? []
+        vnc = plan.vnc
+        log = plan.folders.log
+    }
+
+    var text: String {
+        var rows: [(String, String)] = [
+            ("state", "\(state), up \(MachineStatus.duration(uptime)) (QEMU's pid \(pid))"),
+            ("CPUs", "\(cpus), \(accelerator == .kvm ? "hardware virtualisation" : "software emulation"), \(firmware.rawValue.uppercased())"),
+            ("memory", "\(memory.size) " + (memory.pageSize.map { "in hugepages of \($0)" } ?? "ordinary")
+                + (memory.node.map { " on node \($0)" } ?? "")),
+        ]
+        for disk in disks {
+            let size = disk.size.map { ", \($0)" } ?? ""
+            rows.append((disk.role.rawValue, disk.path + size + (disk.base.map { ", on \($0.path)" } ?? "")))
+        }
+        if let mac {
+            let from = addressesFrom.map { " (from the \($0))" } ?? ""
+            rows.append(("eth0", "\(mac) \(addresses.joined(separator: ", "))\(from)"))
+        }
+        for port in published { rows.append(("published", "\(port)")) }
+        rows.append(("VNC", vnc?.description ?? "off"))
+        rows.append(("log", log))
+        return "machine \(name)\n" + rows.map { "  \($0.0.padded(to: 10))\($0.1.oneLine)" }.joined(separator: "\n")
+    }
+
+    static func duration(_ seconds: Double) -> String {
+        let whole = Int(seconds)
+        if whole < 60 { return "\(whole) s" }
+        if whole < 3600 { return "\(whole / 60) min \(whole % 60) s" }
+        return "\(whole / 3600) h \(whole / 60 % 60) min"
+    }
+}

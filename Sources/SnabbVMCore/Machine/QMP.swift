@@ -1,0 +1,165 @@
+import CLinux
+import Glibc
+
+/// QEMU's control protocol, over the pair of pipes that QEMU opens by name.
+final class QMP {
+    private let channel: PipeChannel
+    private var buffer = LineBuffer()
+    private var count: Int64 = 0
+    private var pending: [Int64: (Result<JSON, QMPError>) -> Void] = [:]
+    private(set) var isReady = false
+
+    struct QMPError: Error { var text: String }
+
+    /// QEMU is up and takes commands.
+    var onReady: () -> Void = {}
+    var onEvent: (_ name: String, _ data: JSON) -> Void = { _, _ in }
+
+    init(_ channel: PipeChannel) {
+        self.channel = channel
+        channel.onBytes = { [unowned self] in take($0) }
+    }
+
+    func execute(
+        _ command: String, _ arguments: JSON? = nil, reply: @escaping (Result<JSON, QMPError>) -> Void = { _ in }
+    ) {
+        count += 1
+        pending[count] = reply
+        var message: [String: JSON] = ["execute": .string(command), "id": .integer(count)]
+        message["arguments"] = arguments
+        channel.send(JSON.object(message).text + "\n")
+    }
+
+    private func take(_ bytes: [UInt8]) {
+        for line in buffer.lines(adding: bytes) {
+            guard let message = try? JSON(parsing: line) else { continue }
+            if message["QMP"] != nil {
+                execute("qmp_capabilities") { [unowned self] _ in
+                    isReady = true
+                    onReady()
+                }
+            } else if let event = message["event"]?.string {
+                onEvent(event, message["data"] ?? .null)
+            } else if let id = message["id"]?.integer, let reply = pending.removeValue(forKey: id) {
+                if let error = message["error"] {
+                    reply(.failure(QMPError(text: error["desc"]?.string ?? error.text)))
+                } else {
+                    reply(.success(message["return"] ?? .null))
+                }
+            }
+        }
+    }
+}
+
+/// The program in the guest that answers questions about it, where the guest has it.
+final class GuestAgent {
+    private let channel: PipeChannel
+    private let loop: EventLoop
+    private var buffer = LineBuffer()
+    private var waiting: [([String]?) -> Void] = []
+    private var timer: EventLoop.Timer?
+    private var syncNumber: Int64 = 0
+    private var isSynchronised = false
+    /// Whether a program in the guest has the channel open; before that, words would only pile up.
+    var isConnected = false {
+        didSet { if !isConnected { answer(nil) } }
+    }
+
+    private static let patience = Duration.milliseconds(500)
+
+    init(_ channel: PipeChannel, loop: EventLoop) {
+        self.channel = channel
+        self.loop = loop
+        channel.onBytes = { [unowned self] in take($0) }
+    }
+
+    /// The guest's addresses as it sees them itself, or nil where it does not say.
+    func addresses(_ reply: @escaping ([String]?) -> Void) {
+        guard isConnected else { return reply(nil) }
+        waiting.append(reply)
+        guard waiting.count == 1 else { return }
+        syncNumber += 1
+        isSynchronised = false
+        timer = loop.after(GuestAgent.patience) { [unowned self] in answer(nil) }
+        // Answers of an earlier question may still come: only what follows this number is ours.
+        let sync: JSON = ["execute": "guest-sync", "arguments": ["id": .integer(syncNumber)]]
+        channel.send(sync.text + "\n" + (["execute": "guest-network-get-interfaces"] as JSON).text + "\n")
+    }
+
+    private func take(_ bytes: [UInt8]) {
+        for line in buffer.lines(adding: bytes) {
+            guard let message = try? JSON(parsing: line), let result = message["return"] else { continue }
+            if isSynchronised {
+                answer(GuestAgent.addresses(in: result))
+            } else if result.integer == syncNumber {
+                isSynchronised = true
+            }
+        }
+    }
+
+    private func answer(_ addresses: [String]?) {
+        loop.cancel(timer)
+        let replies = waiting
+        waiting = []
+        isSynchronised = false
+        for reply in replies { reply(addresses) }
+    }
+
+    /// Without those that lead nowhere from outside.
+    static func addresses(in interfaces: JSON) -> [String] {
+        (interfaces.array ?? []).filter { $0["name"]?.string != "lo" }.flatMap { interface in
+            (interface["ip-addresses"]?.array ?? []).compactMap { $0["ip-address"]?.string }
+        }.filter { !$0.hasPrefix("fe80:") }
+    }
+}
+
+/// The launcher's ends of the pipes NAME.out (from QEMU) and NAME.in (to QEMU).
+final class PipeChannel {
+    private let reading: Descriptor
+    private let writing: Descriptor
+    private let loop: EventLoop
+    private var outlet: Outlet!
+    var onBytes: ([UInt8]) -> Void = { _ in }
+
+    /// Both open at once: for reading nobody need write yet, and the other is opened both ways for the same reason.
+    init(_ path: String, loop: EventLoop) throws(Failure) {
+        self.loop = loop
+        do throws(Errno) {
+            reading = try Descriptor.open("\(path).out", O_RDONLY | O_NONBLOCK)
+            writing = try Descriptor.open("\(path).in", O_RDWR | O_NONBLOCK)
+        } catch {
+            throw Failure(.qemu, "open", path, error)
+        }
+        outlet = Outlet(writing.raw, loop: loop) {}
+        outlet.onWaiting = { [unowned self] in watchWriting($0) }
+        loop.watch(reading.raw, for: .readable) { [unowned self] _ in try read() }
+    }
+
+    func send(_ bytes: [UInt8]) { outlet.send(bytes) }
+    func send(_ text: String) { outlet.send(text) }
+
+    private func read() throws {
+        do throws(Errno) {
+            let bytes = try reading.read(atMost: 65536)
+            if bytes.isEmpty { loop.unwatch(reading.raw) } else { onBytes(bytes) }
+        } catch {
+            if error != .wouldBlock { loop.unwatch(reading.raw) }
+        }
+    }
+
+    private func watchWriting(_ waits: Bool) {
+        if waits {
+            loop.watch(writing.raw, for: .writable) { [unowned self] _ in outlet.flush() }
+        } else {
+            loop.unwatch(writing.raw)
+        }
+    }
+
+    /// Takes what QEMU's last moments left in the pipe.
+    func drain() { try? read() }
+
+    func close() {
+        loop.unwatch(reading.raw)
+        loop.unwatch(writing.raw)
+    }
+}

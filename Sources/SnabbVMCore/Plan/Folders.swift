@@ -1,0 +1,49 @@
+/// Every path of one machine.
+struct Folders: Codable, Equatable {
+    /// Where all machines of this host are.
+    var base: String
+    /// The machine's disk and firmware variables: kept with --state, else given back.
+    var disks: String
+    var disksAreKept: Bool
+    /// Where the disks of all machines are that are not kept.
+    var scratch: String?
+    var name: String
+
+    init(_ arguments: Arguments, uid: UInt32) {
+        name = arguments.name
+        base = arguments.runFolder.map(Files.absolute) ?? Folders.defaultBase(uid: uid)
+        if let state = arguments.state {
+            disks = Files.absolute(state)
+            disksAreKept = true
+        } else {
+            let place = arguments.scratch.map(Files.absolute) ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
+            scratch = place
+            disks = "\(place)/\(name)"
+            disksAreKept = false
+        }
+    }
+
+    static func defaultBase(uid: UInt32) -> String {
+        if uid == 0 { return "/run/snabbvm" }
+        return Environment.current["XDG_RUNTIME_DIR"].map { "\($0)/snabbvm" } ?? "/tmp/snabbvm-\(uid)"
+    }
+
+    /// The lock and the ledger are one file: whoever holds its lock is the machine's launcher.
+    var ledger: String { "\(base)/\(name).ledger" }
+    var run: String { "\(base)/\(name)" }
+    var control: String { "\(run)/control" }
+    var log: String { "\(run)/log" }
+    var tmuxSocket: String { "\(run)/tmux" }
+    var tmuxSettings: String { "\(run)/tmux.conf" }
+    var seedFiles: String { "\(run)/seed" }
+    var seed: String { "\(run)/seed.iso" }
+    /// A pair of pipes NAME.in and NAME.out, as QEMU's `pipe` back end wants them.
+    func pipe(_ name: String) -> String { "\(run)/\(name)" }
+
+    var disk: String { "\(disks)/disk.img" }
+    var firmwareVariables: String { "\(disks)/firmware-variables.fd" }
+    var record: String { "\(disks)/machine.json" }
+
+    /// A socket's path has a place for 107 bytes in the kernel.
+    static let longestSocketPath = 107
+}

@@ -1,0 +1,77 @@
+/// One thing to be done to the host before the machine starts, in order.
+enum Step: Codable, Equatable {
+    /// A shared folder may be there already, and others may have things in it.
+    case folder(path: String, mode: UInt16, isShared: Bool)
+    case file(path: String, mode: UInt16, FileContent)
+    case pipe(path: String, owner: User?)
+    /// A program writes the whole file to its output, and the file says in itself how long it is.
+    case seed(path: String, Command)
+    /// Programs, one after the other, that make a file: first under another name, so that it is there whole or not at all.
+    case disk(path: String, [Command])
+
+    /// A program that changes what is kept.
+    case run(Command)
+
+    /// What they make a disk as, before it gets its name.
+    static func unfinished(_ path: String) -> String { "\(path).new" }
+
+    /// For the log, where no file's content belongs.
+    var summary: String {
+        if case .file(let path, _, let content) = self { return "write \(path) (\(content.bytes.count) bytes)" }
+        return shellText.oneLine
+    }
+
+    /// As commands for a shell.
+    var shellText: String {
+        switch self {
+        case .folder(let path, let mode, _):
+            return "mkdir -p -m \(String(mode, radix: 8)) \(path.shellQuoted)"
+        case .file(let path, let mode, let content):
+            if let source = content.source {
+                return "install -m \(String(mode, radix: 8)) \(source.shellQuoted) \(path.shellQuoted)"
+            }
+            let mask = String(~mode & 0o777, radix: 8)
+            let text = String(decoding: content.bytes, as: UTF8.self)
+            return "(umask \(mask); printf %s \(text.shellQuoted) > \(path.shellQuoted))"
+        case .pipe(let path, let owner):
+            let make = "mkfifo -m 600 \(path.shellQuoted)"
+            return owner.map { "\(make) && chown \($0.uid):\($0.gid) \(path.shellQuoted)" } ?? make
+        case .seed(let path, let command):
+            return "(umask 077; \(command.shellText) > \(path.shellQuoted))"
+        case .disk(let path, let commands):
+            let rename = "mv \(Step.unfinished(path).shellQuoted) \(path.shellQuoted)"
+            return (commands.map(\.shellText) + [rename]).joined(separator: " &&\n    ")
+        case .run(let command): return command.shellText
+        }
+    }
+}
+
+/// What goes into a file. What the user gave may hold secrets: a plan that is printed names only where it came from.
+struct FileContent: Codable, Equatable {
+    var bytes: [UInt8]
+    var source: String?
+
+    init(_ bytes: [UInt8], from source: String? = nil) {
+        self.bytes = bytes
+        self.source = source
+    }
+
+    init(_ text: String) { self.init(Array(text.utf8)) }
+
+    private enum CodingKeys: CodingKey { case text, source }
+
+    init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        bytes = Array(try (values.decodeIfPresent(String.self, forKey: .text) ?? "").utf8)
+        source = try values.decodeIfPresent(String.self, forKey: .source)
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var values = encoder.container(keyedBy: CodingKeys.self)
+        if let source {
+            try values.encode(source, forKey: .source)
+        } else {
+            try values.encode(String(decoding: bytes, as: UTF8.self), forKey: .text)
+        }
+    }
+}

@@ -1,0 +1,149 @@
+import CLinux
+import Glibc
+
+/// Everything that is only looked at: the host, the user's files; and the plan made from it.
+struct Preparation {
+    let plan: Plan
+    let vncPassword: String?
+
+    init(_ arguments: Arguments, _ loop: EventLoop) throws {
+        let facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
+        let folders = Folders(arguments, uid: facts.privileges.uid)
+        var inspected = Inspected()
+        inspected.programPath = (try? Files.resolved("/proc/self/exe")) ?? "/proc/self/exe"
+        let share = arguments.shareFolder ?? Preparation.shareFolder(of: inspected.programPath)
+        let finder = ImageFinder(demoFolder: share)
+
+        // qemu-img works while the rest is read.
+        let image = try Preparation.image(arguments, finder).map {
+            try ImageInspection(
+                $0, format: arguments.format, qemuImg: facts.tools.qemuImg ?? "qemu-img", loop: loop)
+        }
+        let cdrom = try arguments.cdrom.map {
+            try ImageInspection(
+                try finder.find($0, what: "CD", kind: .image), format: .iso, qemuImg: "", loop: loop)
+        }
+        inspected.kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
+        inspected.initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
+        inspected.privateFiles = [inspected.kernel, inspected.initrd].compactMap(\.self).filter {
+            !Files.readableByAnyone($0)
+        }
+        inspected.seed = try SeedSources(arguments, images: finder)
+        inspected.hostKey = Preparation.hostKey
+        vncPassword = try Preparation.vncPassword(arguments, finder, &inspected.seed.warnings)
+        inspected.hasVNCPassword = vncPassword != nil
+        inspected.takenPorts = Preparation.takenPorts(arguments, facts)
+        inspected.diskSpace = Files.freeSpace(Files.existingPart(of: folders.disks))
+        try Preparation.readState(folders, into: &inspected)
+
+        inspected.image = try image?.finish()
+        inspected.cdrom = try cdrom?.finish()
+        plan = try Plan(arguments, facts, inspected)
+    }
+
+    private static func image(_ arguments: Arguments, _ finder: ImageFinder) throws(Failure) -> String? {
+        guard let name = arguments.image else { return nil }
+        return name == "demo" ? try finder.demo() : try finder.find(name, what: "image")
+    }
+
+    /// PREFIX/share/snabbvm for PREFIX/bin/snabbvm.
+    private static func shareFolder(of program: String) -> String {
+        program.split(separator: "/").dropLast(2).map { "/\($0)" }.joined() + "/share/snabbvm"
+    }
+
+    /// In a container the host name is the container's id, on a host the machine-id stays.
+    private static var hostKey: String {
+        let tree = FileTree()
+        return (tree.line("/etc/machine-id") ?? "") + (tree.line("/proc/sys/kernel/hostname") ?? "")
+    }
+
+    private static func vncPassword(
+        _ arguments: Arguments, _ finder: ImageFinder, _ warnings: inout [String]
+    ) throws(Failure) -> String? {
+        guard let name = arguments.vncPasswordFile else { return nil }
+        if arguments.vnc == .off { throw Failure(.usage, "use", "--vnc-password-file", "VNC is off") }
+        let path = try finder.find(name, what: "VNC password file", kind: .usage)
+        let content: [UInt8]
+        do throws(Errno) { content = try Files.read(path, limit: 4096) } catch {
+            throw Failure(.usage, "read", path, error)
+        }
+        let password = String(decoding: content.prefix { $0 != 0x0a && $0 != 0x0d }, as: UTF8.self)
+        if password.isEmpty { throw Failure(.usage, "use", path, "there is no password in it") }
+        if password.utf8.count > 8 { warnings.append("VNC looks at the first 8 characters of a password only") }
+        return password
+    }
+
+    private static func takenPorts(_ arguments: Arguments, _ facts: Facts) -> [(port: SocketAddress, why: String)] {
+        var wanted = (Plan.vncAddress(arguments, facts).map { [($0, false)] }) ?? []
+        if arguments.net == .user {
+            wanted += arguments.published.map { (SocketAddress(host: $0.address ?? "0.0.0.0", port: $0.host), $0.udp) }
+        }
+        return wanted.compactMap { address, udp in
+            guard let error = address.whyTaken(udp: udp) else { return nil }
+            return (address, error.description)
+        }
+    }
+
+    private static func readState(_ folders: Folders, into inspected: inout Inspected) throws(Failure) {
+        guard folders.disksAreKept else { return }
+        if let status = try? Files.status(folders.disks), status.st_mode & S_IFMT != S_IFDIR {
+            throw Failure(.usage, "use", "--state \(folders.disks)", "it is no folder")
+        }
+        inspected.hasKeptDisk = access(folders.disk, F_OK) == 0
+        inspected.hasKeptVariables = access(folders.firmwareVariables, F_OK) == 0
+        if let text = FileTree().text(folders.record) {
+            do { inspected.record = try JSON(parsing: text).decode(MachineRecord.self) } catch {
+                throw Failure(.image, "read", folders.record, "\(error)", remedy: "choose another --state folder")
+            }
+        } else if inspected.hasKeptDisk {
+            throw Failure(
+                .image, "boot", folders.disk, "there is no machine.json beside it that says what it stands on",
+                remedy: "choose another --state folder")
+        }
+    }
+}
+
+extension Folders {
+    /// One machine at a time has a --state folder, whatever the machines' names are: its lock, while it is held. A new
+    /// folder stays only if something comes to be in it.
+    func lockState(_ ledger: Ledger) throws(Failure) -> Descriptor? {
+        guard disksAreKept else { return nil }
+        try ledger.record(Files.missingFolders(disks).map { .folder(path: $0, isShared: true) })
+        do throws(Errno) {
+            try Files.makeFolders(disks, mode: 0o700)
+            let folder = try Descriptor.open(disks, O_RDONLY | O_DIRECTORY)
+            if try folder.tryLock() { return folder }
+        } catch {
+            throw Failure(.host, "use", "--state \(disks)", error)
+        }
+        throw Failure(.busy, "use", "--state \(disks)", "another machine has it", remedy: "choose another folder")
+    }
+}
+
+extension Plan {
+    /// The plan as a script: what would be done, in order, each command as it would be typed.
+    var shellText: String {
+        var lines = ["# What snabbvm would do for machine '\(name)'. Nothing has been touched."]
+        lines += notes.map { "# Note: \($0.oneLine)" }
+        lines += ["", "# Make what the machine needs"]
+        lines += steps.map(\.shellText)
+        lines += ["", "# Start it"]
+        lines.append(qemu.shellText)
+        if let tmux { lines += ["", "# Beside it: the windows to look at it with", tmux.shellText] }
+        let undone = steps.reversed().compactMap(undoText)
+        lines += ["", "# When it ends, give back"] + undone
+        return lines.joined(separator: "\n")
+    }
+
+    private func undoText(_ step: Step) -> String? {
+        let path: String
+        switch step {
+        case .folder(let folder, _, let isShared):
+            if folder == folders.disks, folders.disksAreKept { return nil }
+            return "rmdir \(folder.shellQuoted)" + (isShared ? " 2>/dev/null || true" : "")
+        case .file(let file, _, _), .pipe(let file, _), .seed(let file, _), .disk(let file, _): path = file
+        case .run: return nil
+        }
+        return folders.disksAreKept && path.hasPrefix(folders.disks + "/") ? nil : "rm -f \(path.shellQuoted)"
+    }
+}

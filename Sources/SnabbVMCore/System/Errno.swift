@@ -1,0 +1,32 @@
+import Glibc
+
+struct Errno: Error, Equatable, CustomStringConvertible {
+    let code: Int32
+
+    static var last: Errno { Errno(code: errno) }
+    static let interrupted = Errno(code: EINTR)
+    static let wouldBlock = Errno(code: EAGAIN)
+    static let notFound = Errno(code: ENOENT)
+    static let exists = Errno(code: EEXIST)
+    static let denied = Errno(code: EACCES)
+    static let notPermitted = Errno(code: EPERM)
+    static let noProcess = Errno(code: ESRCH)
+    static let notEmpty = Errno(code: ENOTEMPTY)
+    static let noSpace = Errno(code: ENOSPC)
+    static let quotaExceeded = Errno(code: EDQUOT)
+    static let refused = Errno(code: ECONNREFUSED)
+    static let readOnly = Errno(code: EROFS)
+
+    var description: String { String(cString: strerror(code)) }
+
+    /// Calls until it is not interrupted; a negative result is thrown as errno.
+    @discardableResult
+    static func check<Number: SignedInteger>(_ call: () -> Number) throws(Errno) -> Number {
+        while true {
+            let result = call()
+            if result >= 0 { return result }
+            let error = Errno.last
+            if error != .interrupted { throw error }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+import CLinux
+import Glibc
+
+/// How a process ended.
+enum ExitStatus: Equatable, CustomStringConvertible {
+    case code(Int32)
+    case signal(Int32)
+
+    init(wait status: Int32) {
+        self =
+            clinux_wait_exited(status) != 0
+            ? .code(clinux_wait_code(status)) : .signal(clinux_wait_signal(status))
+    }
+
+    var description: String {
+        switch self {
+        case .code(let code): "exit code \(code)"
+        case .signal(let signal): "signal \(signal) (\(String(cString: strsignal(signal))))"
+        }
+    }
+}
+
+/// The one `poll` loop of the launcher's one thread: descriptors, timers, signals and children, each with what to do when
+/// it has something to say. What a handler throws ends the loop.
+final class EventLoop {
+    typealias Handler = () throws -> Void
+
+    struct Events: OptionSet {
+        let rawValue: Int16
+        static let readable = Events(rawValue: Int16(POLLIN))
+        static let writable = Events(rawValue: Int16(POLLOUT))
+        static let hangup = Events(rawValue: Int16(POLLHUP | POLLERR | POLLNVAL))
+    }
+
+    struct Timer: Hashable {
+        fileprivate let number: Int
+    }
+
+    /// What to do about a signal other than SIGCHLD.
+    var onSignal: (Int32) throws -> Void = { _ in }
+
+    private struct Watch {
+        var events: Events
+        var handler: (Events) throws -> Void
+    }
+    private var watches: [Int32: Watch] = [:]
+    private var timers: [Timer: (deadline: ContinuousClock.Instant, handler: Handler)] = [:]
+    private var timerCount = 0
+    private var children: [pid_t: (ExitStatus) throws -> Void] = [:]
+    private let signals: Descriptor
+
+    static let handledSignals = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD]
+
+    /// From here on these signals wait until the loop takes them: the first thing that the program does.
+    static func holdSignals() {
+        var set = signalSet()
+        sigprocmask(SIG_BLOCK, &set, nil)
+        signal(SIGPIPE, SIG_IGN)
+    }
+
+    /// For a program that replaces this one.
+    static func releaseSignals() {
+        var set = signalSet()
+        sigprocmask(SIG_UNBLOCK, &set, nil)
+        signal(SIGPIPE, SIG_DFL)
+    }
+
+    private static func signalSet() -> sigset_t {
+        var set = sigset_t()
+        sigemptyset(&set)
+        for signal in handledSignals + [SIGWINCH] { sigaddset(&set, signal) }
+        return set
+    }
+
+    init(alsoHandling extra: [Int32] = []) throws(Errno) {
+        var set = sigset_t()
+        sigemptyset(&set)
+        for signal in EventLoop.handledSignals + extra { sigaddset(&set, signal) }
+        signals = Descriptor(try Errno.check { clinux_signalfd(&set) })
+    }
+
+    func watch(_ descriptor: Int32, for events: Events, handler: @escaping (Events) throws -> Void) {
+        watches[descriptor] = Watch(events: events, handler: handler)
+    }
+
+    func change(_ descriptor: Int32, to events: Events) { watches[descriptor]?.events = events }
+
+    func unwatch(_ descriptor: Int32) { watches[descriptor] = nil }
+
+    @discardableResult
+    func after(_ delay: Duration, do handler: @escaping Handler) -> Timer {
+        timerCount += 1
+        let timer = Timer(number: timerCount)
+        timers[timer] = (.now + delay, handler)
+        return timer
+    }
+
+    func cancel(_ timer: Timer?) {
+        if let timer { timers[timer] = nil }
+    }
+
+    func onExit(of pid: pid_t, do handler: @escaping (ExitStatus) throws -> Void) { children[pid] = handler }
+
+    func run(until done: () -> Bool) throws {
+        while !done() { try turn() }
+    }
+
+    /// Takes what has already come in, without waiting.
+    func drain() throws {
+        try turn(patience: 0)
+    }
+
+    private func turn(patience: Int32? = nil) throws {
+        var polled = watches.map { pollfd(fd: $0.key, events: $0.value.events.rawValue, revents: 0) }
+        polled.append(pollfd(fd: signals.raw, events: Int16(POLLIN), revents: 0))
+        let ready = poll(&polled, nfds_t(polled.count), patience ?? untilNextTimer())
+        if ready < 0, Errno.last != .interrupted { throw Errno.last }
+        if ready > 0 {
+            if polled.removeLast().revents != 0 { try takeSignals() }
+            for one in polled where one.revents != 0 {
+                // A handler before this one may have ended the watch.
+                try watches[one.fd]?.handler(Events(rawValue: one.revents))
+            }
+        }
+        let now = ContinuousClock.now
+        for (timer, due) in timers.sorted(by: { $0.value.deadline < $1.value.deadline }) where due.deadline <= now {
+            if timers.removeValue(forKey: timer) != nil { try due.handler() }
+        }
+    }
+
+    private func untilNextTimer() -> Int32 {
+        guard let next = timers.values.map(\.deadline).min() else { return -1 }
+        let left = (next - .now).components
+        let milliseconds = left.seconds * 1000 + (left.attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000
+        return Int32(clamping: max(0, milliseconds))
+    }
+
+    private func takeSignals() throws {
+        while let bytes = try? signals.read(atMost: MemoryLayout<signalfd_siginfo>.size), !bytes.isEmpty {
+            let number = bytes.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
+            if Int32(number) == SIGCHLD { try collectChildren() } else { try onSignal(Int32(number)) }
+        }
+    }
+
+    /// Every child, also those that a container's first process inherits from others.
+    private func collectChildren() throws {
+        while true {
+            var status: Int32 = 0
+            let pid = waitpid(-1, &status, WNOHANG)
+            if pid <= 0 { return }
+            try children.removeValue(forKey: pid)?(ExitStatus(wait: status))
+        }
+    }
+}

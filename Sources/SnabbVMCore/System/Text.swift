@@ -1,0 +1,109 @@
+/// The few things done with text that the standard library lacks.
+extension String {
+    /// Control characters would let a file name or a guest's words draw on the user's terminal.
+    var oneLine: String {
+        var result = String.UnicodeScalarView()
+        for scalar in unicodeScalars {
+            let control = scalar.properties.generalCategory == .control
+            result.append(control ? " " : scalar)
+        }
+        return String(result)
+    }
+
+    /// Quoted so that a shell reads it back as one word, plain where that is safe.
+    var shellQuoted: String {
+        let safe = { (c: Character) in c.isASCII && (c.isLetter || c.isNumber || "_-+./:=,@%".contains(c)) }
+        if !isEmpty, allSatisfy(safe) { return self }
+        return "'" + split(separator: "'", omittingEmptySubsequences: false).joined(separator: #"'\''"#) + "'"
+    }
+
+    var trimmed: String {
+        var part = self[...]
+        while part.first?.isWhitespace == true { part.removeFirst() }
+        while part.last?.isWhitespace == true { part.removeLast() }
+        return String(part)
+    }
+
+    func padded(to width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
+
+    /// How many letters must be added, dropped or changed to make the other.
+    func distance(to other: String) -> Int {
+        let (from, to) = (Array(self), Array(other))
+        var row = Array(0...to.count)
+        for i in from.indices {
+            var diagonal = row[0]
+            row[0] = i + 1
+            for j in to.indices {
+                let change = diagonal + (from[i] == to[j] ? 0 : 1)
+                diagonal = row[j + 1]
+                row[j + 1] = Swift.min(change, row[j] + 1, diagonal + 1)
+            }
+        }
+        return row[to.count]
+    }
+
+    /// The candidate that was probably meant, if any is near.
+    func nearest(among candidates: [String]) -> String? {
+        let ranked = candidates.map { (name: $0, distance: distance(to: $0)) }.min { $0.distance < $1.distance }
+        guard let ranked, ranked.distance <= max(2, count / 3) else { return nil }
+        return ranked.name
+    }
+}
+
+/// A size in bytes, as users write and read it.
+struct ByteCount: Equatable, Comparable, Codable, CustomStringConvertible {
+    var bytes: UInt64
+
+    init(_ bytes: UInt64) { self.bytes = bytes }
+    init(from decoder: any Decoder) throws { bytes = try decoder.singleValueContainer().decode(UInt64.self) }
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(bytes)
+    }
+
+    static func < (a: ByteCount, b: ByteCount) -> Bool { a.bytes < b.bytes }
+    static func mebibytes(_ count: UInt64) -> ByteCount { ByteCount(count << 20) }
+
+    /// `512M`, `4G`, `1.5G`, `4GiB`; a bare number counts in `unit`.
+    init?(_ text: String, unit: UInt64) {
+        let digits = text.prefix { $0.isASCII && $0.isNumber || $0 == "." }
+        guard let number = Double(digits), number > 0, number.isFinite else { return nil }
+        let scales: [String: UInt64] = ["": unit, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
+        var suffix = text.dropFirst(digits.count).uppercased()
+        if suffix.count > 1 {
+            if suffix.hasSuffix("IB") { suffix.removeLast(2) } else if suffix.hasSuffix("B") { suffix.removeLast() }
+        }
+        guard let scale = scales[suffix] else { return nil }
+        let bytes = number * Double(scale)
+        guard bytes >= 1, bytes < Double(1 << 62) else { return nil }
+        self.bytes = UInt64(bytes)
+    }
+
+    var description: String {
+        for (name, scale) in [("T", UInt64(1) << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)]
+        where bytes >= scale {
+            let tenths = (bytes * 10 + scale / 2) / scale
+            return tenths % 10 == 0 ? "\(tenths / 10)\(name)" : "\(tenths / 10).\(tenths % 10)\(name)"
+        }
+        return "\(bytes)B"
+    }
+
+    var mebibytes: UInt64 { bytes >> 20 }
+}
+
+/// A digest that is the same on every machine and run; made for names, not against attackers (FNV-1a, mixed at the end
+/// since its low bits alone spread badly).
+func stableDigest(_ parts: String...) -> UInt64 {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in parts.joined(separator: "\0").utf8 {
+        hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+    }
+    hash = (hash ^ (hash >> 33)) &* 0xff51_afd7_ed55_8ccd
+    hash = (hash ^ (hash >> 33)) &* 0xc4ce_b9fe_1a85_ec53
+    return hash ^ (hash >> 33)
+}
+
+func hexadecimal(_ value: UInt64, digits: Int) -> String {
+    let text = String(value, radix: 16)
+    return String(repeating: "0", count: max(0, digits - text.count)) + text
+}

@@ -1,0 +1,100 @@
+import CLinux
+import Glibc
+
+/// The commands beside the launch itself.
+enum Verbs {
+    static func check(_ arguments: Arguments) throws -> Int32 {
+        let searchPath = Environment.current["PATH"] ?? ""
+        var facts = try Facts.read(for: arguments, searchPath: searchPath)
+        try facts.addDevices()
+        let disks = Folders(arguments, uid: facts.privileges.uid).disks
+        let check = Check(
+            facts, versions: try versions(facts.tools), memoryWanted: arguments.memory,
+            freeSpace: Files.freeSpace(Files.existingPart(of: disks)), scratch: disks)
+        if arguments.json {
+            print((["facts": try JSON(encoding: facts), "check": try JSON(encoding: check), "fit": .bool(check.isFit)] as JSON).prettyText)
+        } else {
+            print(check.table)
+        }
+        return check.isFit ? 0 : FailureKind.host.rawValue
+    }
+
+    /// The first line of what each tool says of itself, all asked at once.
+    private static func versions(_ tools: Facts.Tools) throws -> [String: String] {
+        let loop = try EventLoop()
+        let asked: [(name: String, path: String?, word: String)] = [
+            ("qemu", tools.qemu, "--version"), ("qemu-img", tools.qemuImg, "--version"),
+            ("xorriso", tools.xorriso, "--version"), ("tmux", tools.tmux, "-V"),
+        ]
+        let jobs = try asked.compactMap { asked in
+            try asked.path.map {
+                let command = Command(program: $0, arguments: [asked.word])
+                return (asked.name, try Job(command, in: loop, limit: .seconds(10), kind: .host))
+            }
+        }
+        try loop.run { jobs.allSatisfy { $0.1.hasEnded } }
+        return Dictionary(uniqueKeysWithValues: jobs.map { name, job in
+            (name, String(decoding: job.output.prefix { $0 != 0x0a }, as: UTF8.self).trimmed)
+        })
+    }
+
+    static func status(_ arguments: Arguments) throws -> Int32 {
+        let answer = try ControlClient(arguments).ask(["verb": "status"])
+        print(arguments.json ? answer.prettyText : try answer.decode(MachineStatus.self).text)
+        return 0
+    }
+
+    static func stop(_ arguments: Arguments) throws -> Int32 {
+        let answer = try ControlClient(arguments).ask(["verb": "stop", "now": .bool(arguments.now)])
+        let code = Int32(answer["code"]?.integer ?? 1)
+        if arguments.json { print(answer.text) } else if arguments.verbosity > .quiet { print(answer["ended"]?.string ?? "") }
+        return code
+    }
+
+    /// Becomes a tmux client; or shows one stream.
+    static func console(_ arguments: Arguments) throws -> Int32 {
+        let client = try ControlClient(arguments)
+        if let stream = arguments.operand.flatMap(StreamName.init) {
+            try Relay(client: client, stream: stream, escape: 0x1d).run()
+            return 0
+        }
+        _ = try client.connect()
+        guard let tmux = Files.findProgram("tmux", path: Environment.current["PATH"] ?? "") else {
+            throw Failure(
+                .host, "show", "the console", "tmux is not on PATH", remedy: "apt-get install tmux, or name a stream: console serial")
+        }
+        guard isatty(STDIN_FILENO) == 1 else {
+            throw Failure(.usage, "show", "the console", "this is no terminal", remedy: "name a stream: console serial")
+        }
+        EventLoop.releaseSignals()
+        unsetenv("TMUX")
+        let words = CStrings([tmux, "-u", "-N", "-S", client.folders.tmuxSocket, "attach-session", "-t", "=\(client.folders.name)"])
+        execv(tmux, words.pointer)
+        throw Failure(.host, "start", tmux, Errno.last)
+    }
+
+    static func relay(_ arguments: Arguments) throws -> Int32 {
+        let stream = arguments.operand.flatMap(StreamName.init) ?? .serial
+        try Relay(client: try ControlClient(arguments), stream: stream, escape: nil).run()
+        return 0
+    }
+
+    /// For what a launcher left that was killed: of one machine, or of all.
+    static func release(_ arguments: Arguments, _ log: Log) throws -> Int32 {
+        let base = Folders(arguments, uid: geteuid()).base
+        let names = arguments.all ? ControlClient.machines(in: base) : [try ControlClient(arguments).folders.name]
+        var code: Int32 = 0
+        for name in names {
+            let path = "\(base)/\(name).ledger"
+            switch Ledger.isHeld(path) {
+            case nil: log.note("machine \(name) left nothing behind")
+            case true? where arguments.all: log.note("machine \(name) is running")
+            default:
+                let failures = try Ledger(path).unwind()
+                for failure in failures { log.failure(failure) }
+                if failures.isEmpty { log.note("gave back what machine \(name) left") } else { code = FailureKind.cleanup.rawValue }
+            }
+        }
+        return code
+    }
+}

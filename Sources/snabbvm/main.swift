@@ -1,0 +1,3 @@
+import SnabbVMCore
+
+Launcher.main()
