@@ -12,7 +12,9 @@ enum Verbs {
             facts, versions: try versions(facts.tools), memoryWanted: arguments.memory,
             freeSpace: Files.freeSpace(Files.existingPart(of: disks)), scratch: disks)
         if arguments.json {
-            print((["facts": try JSON(encoding: facts), "check": try JSON(encoding: check), "fit": .bool(check.isFit)] as JSON).prettyText)
+            print(
+                (["facts": try JSON(encoding: facts), "check": try JSON(encoding: check), "fit": .bool(check.isFit)]
+                    as JSON).prettyText)
         } else {
             print(check.table)
         }
@@ -33,9 +35,10 @@ enum Verbs {
             }
         }
         try loop.run { jobs.allSatisfy { $0.1.hasEnded } }
-        return Dictionary(uniqueKeysWithValues: jobs.map { name, job in
-            (name, String(decoding: job.output.prefix { $0 != 0x0a }, as: UTF8.self).trimmed)
-        })
+        return Dictionary(
+            uniqueKeysWithValues: jobs.map { name, job in
+                (name, String(decoding: job.output.prefix { $0 != 0x0a }, as: UTF8.self).trimmed)
+            })
     }
 
     static func status(_ arguments: Arguments) throws -> Int32 {
@@ -47,7 +50,11 @@ enum Verbs {
     static func stop(_ arguments: Arguments) throws -> Int32 {
         let answer = try ControlClient(arguments).ask(["verb": "stop", "now": .bool(arguments.now)])
         let code = Int32(answer["code"]?.integer ?? 1)
-        if arguments.json { print(answer.text) } else if arguments.verbosity > .quiet { print(answer["ended"]?.string ?? "") }
+        if arguments.json {
+            print(answer.text)
+        } else if arguments.verbosity > .quiet {
+            print(answer["ended"]?.string ?? "")
+        }
         return code
     }
 
@@ -61,14 +68,17 @@ enum Verbs {
         _ = try client.connect()
         guard let tmux = Files.findProgram("tmux", path: Environment.current["PATH"] ?? "") else {
             throw Failure(
-                .host, "show", "the console", "tmux is not on PATH", remedy: "apt-get install tmux, or name a stream: console serial")
+                .host, "show", "the console", "tmux is not on PATH",
+                remedy: "apt-get install tmux, or name a stream: console serial")
         }
         guard isatty(STDIN_FILENO) == 1 else {
             throw Failure(.usage, "show", "the console", "this is no terminal", remedy: "name a stream: console serial")
         }
         EventLoop.releaseSignals()
         unsetenv("TMUX")
-        let words = CStrings([tmux, "-u", "-N", "-S", client.folders.tmuxSocket, "attach-session", "-t", "=\(client.folders.name)"])
+        let words = CStrings([
+            tmux, "-u", "-N", "-S", client.folders.tmuxSocket, "attach-session", "-t", "=\(client.folders.name)",
+        ])
         execv(tmux, words.pointer)
         throw Failure(.host, "start", tmux, Errno.last)
     }
@@ -92,7 +102,11 @@ enum Verbs {
             default:
                 let failures = try Ledger(path).unwind()
                 for failure in failures { log.failure(failure) }
-                if failures.isEmpty { log.note("gave back what machine \(name) left") } else { code = FailureKind.cleanup.rawValue }
+                if failures.isEmpty {
+                    log.note("gave back what machine \(name) left")
+                } else {
+                    code = FailureKind.cleanup.rawValue
+                }
             }
         }
         return code

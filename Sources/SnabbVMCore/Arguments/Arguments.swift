@@ -159,7 +159,9 @@ struct PublishedPort: Codable, Equatable, CustomStringConvertible {
             address = String(rest[..<hostColon])
             rest = rest[rest.index(after: hostColon)...]
         }
-        if let given = address, given.hasPrefix("["), given.hasSuffix("]") { address = String(given.dropFirst().dropLast()) }
+        if let given = address, given.hasPrefix("["), given.hasSuffix("]") {
+            address = String(given.dropFirst().dropLast())
+        }
         if let given = address, !SocketAddress.isNumeric(host: given) { return nil }
         guard let hosts = ports(rest), let guests = ports(guestText), hosts.count == guests.count else { return nil }
         return zip(hosts, guests).map { PublishedPort(address: address, host: $0, guest: $1, udp: udp) }

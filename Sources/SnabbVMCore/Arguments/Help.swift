@@ -3,7 +3,9 @@ enum Help {
     static let version = "0.1.0"
 
     static var text: String {
-        var lines = ["snabbvm \(version): boots a virtual machine, with everything it needs, from one command", "", "Usage:"]
+        var lines = [
+            "snabbvm \(version): boots a virtual machine, with everything it needs, from one command", "", "Usage:",
+        ]
         for verb in Verb.allCases where ![.relay, .version].contains(verb) {
             lines.append("  snabbvm \(verb.usage)".padded(to: 50) + verb.summary)
         }
@@ -18,7 +20,8 @@ enum Help {
             "", "Exit codes: 0 the guest powered off, or was stopped as asked",
         ]
         for kind in FailureKind.allCases {
-            lines.append(String(repeating: " ", count: kind.rawValue < 10 ? 12 : 11) + "\(kind.rawValue) \(kind.meaning)")
+            lines.append(
+                String(repeating: " ", count: kind.rawValue < 10 ? 12 : 11) + "\(kind.rawValue) \(kind.meaning)")
         }
         return lines.joined(separator: "\n")
     }

@@ -57,21 +57,28 @@ struct OptionRow: Sendable {
     }
 
     static let table: [OptionRow] = [
-        .init("memory", "m", .machine, .value("SIZE") { $0.set(\.memory, ByteCount($1, unit: 1 << 20)) },
+        .init(
+            "memory", "m", .machine, .value("SIZE") { $0.set(\.memory, ByteCount($1, unit: 1 << 20)) },
             "memory of the machine: 4G, 512M, or a number of MB (2G)"),
-        .init("cpus", "c", .machine, .value("N") { $0.set(\.cpus, Int($1).flatMap { (1...1024).contains($0) ? $0 : nil }) },
+        .init(
+            "cpus", "c", .machine,
+            .value("N") { $0.set(\.cpus, Int($1).flatMap { (1...1024).contains($0) ? $0 : nil }) },
             "virtual CPUs (1)"),
-        .init("hugepages", nil, .machine, .value("auto|off|required|SIZE") { $0.set(\.hugepages, HugepageChoice($1)) },
+        .init(
+            "hugepages", nil, .machine, .value("auto|off|required|SIZE") { $0.set(\.hugepages, HugepageChoice($1)) },
             "memory in hugepages: where the host has them (auto), never, or always, of 2M or 1G"),
         .init("accel", nil, .machine, .choice(\.accelerator), "hardware virtualisation or software emulation (auto)"),
         .init("cpu", nil, .machine, .text("MODEL", \.cpuModel), "CPU model for QEMU's -cpu (kvm: host, tcg: max)"),
         .init("machine", nil, .machine, .choice(\.chipset), "chipset (q35)"),
         .init("firmware", nil, .machine, .choice(\.firmware), "what boots the machine (bios)"),
-        .init("kernel", nil, .machine, .text("FILE", \.kernel), "boot this Linux kernel directly; IMAGE may then be left out"),
+        .init(
+            "kernel", nil, .machine, .text("FILE", \.kernel),
+            "boot this Linux kernel directly; IMAGE may then be left out"),
         .init("initrd", nil, .machine, .text("FILE", \.initrd), "with this initial RAM disk"),
         .init("append", nil, .machine, .text("TEXT", \.append), "and this kernel command line"),
 
-        .init("disk-size", nil, .disks, .value("SIZE") { $0.set(\.diskSize, ByteCount($1, unit: 1 << 20)) },
+        .init(
+            "disk-size", nil, .disks, .value("SIZE") { $0.set(\.diskSize, ByteCount($1, unit: 1 << 20)) },
             "grow the disk to this size; beside an ISO the size of the blank disk (2G)"),
         .init("format", nil, .disks, .choice(\.format), "what IMAGE is (by default, what its content says)"),
         .init("copy", nil, .disks, .flag { $0.copy = $1 }, "boot a full copy of IMAGE rather than an overlay on it"),
@@ -81,51 +88,73 @@ struct OptionRow: Sendable {
         .init("user-data", "u", .seed, .text("FILE", \.userData), "cloud-init user-data, passed on byte for byte"),
         .init("meta-data", nil, .seed, .text("FILE", \.metaData), "cloud-init meta-data (made when not given)"),
         .init("network-config", nil, .seed, .text("FILE", \.networkConfig), "cloud-init network-config"),
-        .init("hostname", nil, .seed, .value("NAME") { $0.set(\.hostname, $1.isHostname ? $1 : nil) },
+        .init(
+            "hostname", nil, .seed, .value("NAME") { $0.set(\.hostname, $1.isHostname ? $1 : nil) },
             "the guest's host name (the machine's name)"),
-        .init("ssh-key", nil, .seed, .list("KEY|FILE") { arguments, text in
-            arguments.sshKeys.append(text)
-            return true
-        }, "SSH public key to let in: itself, or a file with one a line"),
+        .init(
+            "ssh-key", nil, .seed,
+            .list("KEY|FILE") { arguments, text in
+                arguments.sshKeys.append(text)
+                return true
+            }, "SSH public key to let in: itself, or a file with one a line"),
         .init("seed-label", nil, .seed, .choice(\.seedLabel), "volume label of the seed disk (cidata)"),
 
         .init("net", nil, .network, .choice(\.net), "the machine's eth0: QEMU's user network, or none (user)"),
-        .init("publish", nil, .network, .list("[ADDR:]PORT:PORT[/udp]") { arguments, text in
-            guard let ports = PublishedPort.parse(text) else { return false }
-            arguments.published += ports
-            return true
-        }, "lead a port of the host to one of the guest; lists and ranges too"),
-        .init("nic-model", nil, .network, .value("MODEL") { $0.set(\.nicModel, $1.isWord ? $1 : nil) },
+        .init(
+            "publish", nil, .network,
+            .list("[ADDR:]PORT:PORT[/udp]") { arguments, text in
+                guard let ports = PublishedPort.parse(text) else { return false }
+                arguments.published += ports
+                return true
+            }, "lead a port of the host to one of the guest; lists and ranges too"),
+        .init(
+            "nic-model", nil, .network, .value("MODEL") { $0.set(\.nicModel, $1.isWord ? $1 : nil) },
             "QEMU device for eth0 (virtio-net-pci)"),
-        .init("mac", nil, .network, .value("ADDRESS") { $0.set(\.mac, $1.isUnicastMAC ? $1.lowercased() : nil) },
+        .init(
+            "mac", nil, .network, .value("ADDRESS") { $0.set(\.mac, $1.isUnicastMAC ? $1.lowercased() : nil) },
             "MAC address of eth0 (made from the machine's name)"),
-        .init("vnc", nil, .network, .value("[ADDR:]PORT|off") { $0.set(\.vnc, VNCChoice($1)) },
+        .init(
+            "vnc", nil, .network, .value("[ADDR:]PORT|off") { $0.set(\.vnc, VNCChoice($1)) },
             "where VNC listens (5901; on all addresses in a container, else on 127.0.0.1)"),
         .init("vnc-password-file", nil, .network, .text("FILE", \.vncPasswordFile), "file with the VNC password"),
 
-        .init("name", nil, .host, .value("NAME") { arguments, text in
-            arguments.nameIsGiven = true
-            return arguments.set(\.name, text.isMachineName ? text : nil)
-        }, "name of the machine (vm)", for: .everywhere),
-        .init("state", nil, .host, .text("DIR", \.state), "keep the machine's disk here and boot it again; else changes are lost"),
+        .init(
+            "name", nil, .host,
+            .value("NAME") { arguments, text in
+                arguments.nameIsGiven = true
+                return arguments.set(\.name, text.isMachineName ? text : nil)
+            }, "name of the machine (vm)", for: .everywhere),
+        .init(
+            "state", nil, .host, .text("DIR", \.state),
+            "keep the machine's disk here and boot it again; else changes are lost"),
         .init("scratch", nil, .host, .text("DIR", \.scratch), "where disks are that are not kept (/var/lib/snabbvm)"),
-        .init("run-dir", nil, .host, .text("DIR", \.runFolder), "where running machines have sockets and logs (/run/snabbvm)",
+        .init(
+            "run-dir", nil, .host, .text("DIR", \.runFolder),
+            "where running machines have sockets and logs (/run/snabbvm)",
             for: .everywhere),
         .init("share-dir", nil, .host, .text("DIR", \.shareFolder), "where the demo machine is (beside the program)"),
-        .init("stop-timeout", nil, .host, .value("SECONDS") { arguments, text in
-            arguments.set(\.stopTimeout, Double(text).flatMap { (0...86400).contains($0) ? $0 : nil })
-        }, "how long the guest may take to power off (60)"),
+        .init(
+            "stop-timeout", nil, .host,
+            .value("SECONDS") { arguments, text in
+                arguments.set(\.stopTimeout, Double(text).flatMap { (0...86400).contains($0) ? $0 : nil })
+            }, "how long the guest may take to power off (60)"),
         .init("qemu", nil, .host, .value("PROGRAM") { $0.set(\.qemu, $1) }, "QEMU to run (qemu-system-x86_64)"),
-        .init("qemu-arg", nil, .host, .list("ARG") { arguments, text in
-            arguments.qemuArguments.append(text)
-            return true
-        }, "one more argument for QEMU, as it is; may be given many times"),
-        .init("qemu-user", nil, .host, .value("USER") { $0.set(\.qemuUser, $1) }, "user that QEMU runs as when started by root (nobody)"),
+        .init(
+            "qemu-arg", nil, .host,
+            .list("ARG") { arguments, text in
+                arguments.qemuArguments.append(text)
+                return true
+            }, "one more argument for QEMU, as it is; may be given many times"),
+        .init(
+            "qemu-user", nil, .host, .value("USER") { $0.set(\.qemuUser, $1) },
+            "user that QEMU runs as when started by root (nobody)"),
 
-        .init("dry-run", nil, .output, .flag { $0.dryRun = $1 }, "print what would be done, as commands, and do nothing"),
+        .init(
+            "dry-run", nil, .output, .flag { $0.dryRun = $1 }, "print what would be done, as commands, and do nothing"),
         .init("json", nil, .output, .flag { $0.json = $1 }, "print JSON for programs", for: .everywhere),
         .init("quiet", "q", .output, .flag { if $1 { $0.verbosity = .quiet } }, "print errors only", for: .everywhere),
-        .init("verbose", "v", .output, .flag { if $1 { $0.verbosity = .verbose } }, "print each step", for: .everywhere),
+        .init(
+            "verbose", "v", .output, .flag { if $1 { $0.verbosity = .verbose } }, "print each step", for: .everywhere),
         .init("help", "h", .output, .flag { if $1 { $0.verb = .help } }, "print the help", for: .everywhere),
         .init("version", nil, .output, .flag { if $1 { $0.verb = .version } }, "print the version", for: .everywhere),
         .init("now", nil, .host, .flag { $0.now = $1 }, "stop: at once, without the power button", for: .stop),
@@ -137,7 +166,7 @@ extension OptionRow.Kind {
     fileprivate static func text(
         _ placeholder: String, _ field: WritableKeyPath<Arguments, String?> & Sendable
     ) -> OptionRow.Kind {
-        .value(placeholder) { $0.set(field, $1.isEmpty ? nil : .some($1)) }
+        .value(placeholder) { $0.set(field, $1.isEmpty ? nil : $1) }
     }
 
     fileprivate static func choice<Choice: RawRepresentable<String> & CaseIterable & Sendable>(
@@ -154,7 +183,7 @@ extension OptionRow.Kind {
     ) -> OptionRow.Kind {
         let choices = Array(Choice.allCases)
         return .value(choices.map(\.rawValue).joined(separator: "|")) { arguments, text in
-            arguments.set(field, choices.first { $0.rawValue == text }.map { .some($0) })
+            arguments.set(field, choices.first { $0.rawValue == text })
         }
     }
 }
@@ -162,6 +191,13 @@ extension OptionRow.Kind {
 extension Arguments {
     /// Sets the field, or says that the text was no value for it.
     fileprivate mutating func set<Value>(_ field: WritableKeyPath<Arguments, Value>, _ value: Value?) -> Bool {
+        guard let value else { return false }
+        self[keyPath: field] = value
+        return true
+    }
+
+    /// The same for a field that may be empty: no value is no value here too, not an empty field.
+    fileprivate mutating func set<Value>(_ field: WritableKeyPath<Arguments, Value?>, _ value: Value?) -> Bool {
         guard let value else { return false }
         self[keyPath: field] = value
         return true
@@ -191,7 +227,9 @@ extension VNCChoice {
         let colon = text.lastIndex(of: ":")
         var host = colon.map { String(text[..<$0]) } ?? ""
         if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
-        guard let number = Int(colon.map { text[text.index(after: $0)...] } ?? text[...]), number >= 0 else { return nil }
+        guard let number = Int(colon.map { text[text.index(after: $0)...] } ?? text[...]), number >= 0 else {
+            return nil
+        }
         let port = number < 100 ? 5900 + number : number
         guard (5900...65535).contains(port), host.isEmpty || SocketAddress.isNumeric(host: host) else { return nil }
         self = .at(SocketAddress(host: host, port: port))
@@ -212,7 +250,9 @@ extension String {
         }
     }
 
-    fileprivate var isWord: Bool { !isEmpty && allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_".contains($0)) } }
+    fileprivate var isWord: Bool {
+        !isEmpty && allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_".contains($0)) }
+    }
 
     /// A unicast MAC address.
     fileprivate var isUnicastMAC: Bool {

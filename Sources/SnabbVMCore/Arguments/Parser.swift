@@ -92,7 +92,9 @@ enum Parser {
             if !set(&arguments, text) { throw usage("use", shown, "'\(text)' is not \(placeholder)") }
         case .list(let placeholder, let add):
             let items = shown.hasPrefix("SNABBVM_") ? text.split(separator: "\n").map(String.init) : [text]
-            for item in items where !add(&arguments, item) { throw usage("use", shown, "'\(item)' is not \(placeholder)") }
+            for item in items where !add(&arguments, item) {
+                throw usage("use", shown, "'\(item)' is not \(placeholder)")
+            }
         }
     }
 
@@ -159,6 +161,7 @@ extension String {
     /// `0000:05:00.0` or `05:00.0`, settings behind it or not.
     fileprivate var looksLikePort: Bool {
         let address = prefix { $0 != "," }
-        return address.contains(":") && address.contains(".") && address.allSatisfy { $0.isHexDigit || ":.".contains($0) }
+        return address.contains(":") && address.contains(".")
+            && address.allSatisfy { $0.isHexDigit || ":.".contains($0) }
     }
 }

@@ -66,7 +66,8 @@ struct StepRunner {
             let denied = error == .denied || error == .readOnly || error == .notPermitted
             throw Failure(
                 .host, operation, path, error,
-                remedy: denied ? "choose places that you may write with --run-dir and --scratch, or run it as root" : nil)
+                remedy: denied
+                    ? "choose places that you may write with --run-dir and --scratch, or run it as root" : nil)
         }
     }
 }

@@ -78,7 +78,8 @@ struct Check: Codable, Equatable {
 
     private mutating func addMemory(_ facts: Facts, wanted: ByteCount) {
         let memory = facts.memory
-        let found = "\(memory.available) of \(memory.total) available" + (memory.limit.map { ", container limit \($0)" } ?? "")
+        let found =
+            "\(memory.available) of \(memory.total) available" + (memory.limit.map { ", container limit \($0)" } ?? "")
         let pools = facts.hugepages.filter { $0.total > 0 }
         if pools.isEmpty {
             let enough = wanted <= (memory.limit ?? memory.total)
@@ -95,7 +96,8 @@ struct Check: Codable, Equatable {
             let free = ByteCount(UInt64(pool.free) * pool.pageSize.bytes)
             add(
                 free >= wanted ? .ok : .warning, "hugepages",
-                "\(pool.free) of \(pool.total) of \(pool.pageSize) free\(place) (\(free); a machine of \(wanted) is asked for)")
+                "\(pool.free) of \(pool.total) of \(pool.pageSize) free\(place) (\(free); a machine of \(wanted) is asked for)"
+            )
         }
     }
 
@@ -105,7 +107,9 @@ struct Check: Codable, Equatable {
         let types = Dictionary(grouping: iommu.groups, by: \.type).map { "\($0.value.count) \($0.key)" }.sorted()
         let found = "\(iommu.units.count) units; groups: " + types.joined(separator: ", ")
         if facts.cpu.isSandyBridge, iommu.isTranslating {
-            return add(.warning, "IOMMU", found + "; on Sandy Bridge NIC ports need it off", "intel_iommu=off in GRUB_CMDLINE_LINUX")
+            return add(
+                .warning, "IOMMU", found + "; on Sandy Bridge NIC ports need it off",
+                "intel_iommu=off in GRUB_CMDLINE_LINUX")
         }
         add(.ok, "IOMMU", found)
     }
@@ -117,14 +121,18 @@ struct Check: Codable, Equatable {
         for nic in good {
             let node = nic.numaNode.map { ", node \($0)" } ?? ""
             let user = [nic.driver, nic.interfaces.first].compactMap(\.self).joined(separator: " as ")
-            add(.ok, "NIC \(nic.address)", "\(nic.name), \(nic.snabbDriver ?? "")\(node)" + (user.isEmpty ? "" : ", now \(user)"))
+            add(
+                .ok, "NIC \(nic.address)",
+                "\(nic.name), \(nic.snabbDriver ?? "")\(node)" + (user.isEmpty ? "" : ", now \(user)"))
         }
     }
 
     private mutating func addSpace(_ free: ByteCount?, _ scratch: String) {
         guard let free else { return add(.warning, "disk space", "unknown for \(scratch)") }
         let enough = free >= .mebibytes(1024)
-        add(enough ? .ok : .warning, "disk space", "\(free) free for \(scratch)", enough ? nil : "choose another place with --scratch")
+        add(
+            enough ? .ok : .warning, "disk space", "\(free) free for \(scratch)",
+            enough ? nil : "choose another place with --scratch")
     }
 
     private mutating func addPrivileges(_ privileges: Facts.Privileges) {

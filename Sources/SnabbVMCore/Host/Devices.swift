@@ -63,7 +63,9 @@ extension Facts.NIC {
                 "\(part(function.domain, 4)):\(part(function.bus, 2)):\(part(function.device, 2)).\(function.function)"
             let id = "\(part(function.vendor_id, 4)):\(part(function.device_id, 4))"
             let folder = "\(bus)/devices/\(address)"
-            let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }.flatMap { tree.names("\(folder)/\($0)/net") }
+            let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }.flatMap {
+                tree.names("\(folder)/\($0)/net")
+            }
             let name = withUnsafeBytes(of: function.name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
             return Facts.NIC(
                 address: address, id: id, name: name, driver: tree.linkName("\(folder)/driver"),

@@ -63,7 +63,9 @@ struct Facts: Codable, Equatable {
     }
 
     /// Reads what each start needs: some twenty small files.
-    static func read(_ tree: FileTree = FileTree(), for arguments: Arguments, searchPath: String) throws(Failure) -> Facts {
+    static func read(_ tree: FileTree = FileTree(), for arguments: Arguments, searchPath: String) throws(Failure)
+        -> Facts
+    {
         Facts(
             cpu: CPU(tree), kvm: KVM(tree), memory: Memory(tree), hugepages: HugepagePool.all(tree),
             privileges: try Privileges(tree, qemuUser: arguments.qemuUser),
@@ -135,7 +137,9 @@ extension Facts.Memory {
 extension Facts.HugepagePool {
     /// Of each node, where the kernel tells; else of the machine.
     static func all(_ tree: FileTree) -> [Facts.HugepagePool] {
-        let nodes = tree.names("/sys/devices/system/node").filter { $0.hasPrefix("node") && Int($0.dropFirst(4)) != nil }
+        let nodes = tree.names("/sys/devices/system/node").filter {
+            $0.hasPrefix("node") && Int($0.dropFirst(4)) != nil
+        }
         if nodes.isEmpty { return pools(tree, "/sys/kernel/mm/hugepages", node: nil) }
         return nodes.flatMap { pools(tree, "/sys/devices/system/node/\($0)/hugepages", node: Int($0.dropFirst(4))) }
     }

@@ -91,7 +91,8 @@ struct ImageInspection {
         let details = info["format-specific"]?["data"]
         if let data = details?["data-file"]?.string {
             throw Failure(
-                .image, "use image", path, "its data is in another file, '\(data)', which could be any file of this host",
+                .image, "use image", path,
+                "its data is in another file, '\(data)', which could be any file of this host",
                 remedy: "make it whole with qemu-img convert -O qcow2 \(path.shellQuoted) disk.qcow2")
         }
         if info["encrypted"]?.bool == true {
@@ -99,7 +100,8 @@ struct ImageInspection {
         }
         if details?["corrupt"]?.bool == true {
             throw Failure(
-                .image, "use image", path, "it is marked corrupt", remedy: "try qemu-img check -r all \(path.shellQuoted)")
+                .image, "use image", path, "it is marked corrupt",
+                remedy: "try qemu-img check -r all \(path.shellQuoted)")
         }
         image.format = format
         image.virtualSize = ByteCount(UInt64(size))

@@ -16,7 +16,8 @@ struct ImageFinder {
             let near = nearest(name, places)
             throw Failure(
                 kind, "find \(what)", name,
-                name.hasPrefix("/") ? "there is no such file" : "it is neither in \(sharedFolder) nor in \(Files.currentFolder)",
+                name.hasPrefix("/")
+                    ? "there is no such file" : "it is neither in \(sharedFolder) nor in \(Files.currentFolder)",
                 remedy: near.map { "did you mean \($0)?" })
         }
         if Files.isFolder(path) { throw Failure(kind, "use \(what)", path, "it is a folder") }

@@ -33,7 +33,8 @@ struct SeedSources: Equatable {
             networkConfig = FileContent(bytes, from: path)
             _ = try SeedSources.mapping(bytes, "network-config", path)
             if arguments.seedLabel == .config2 {
-                warnings.append("network-config is read by NoCloud guests only, and --seed-label config-2 asks for ConfigDrive")
+                warnings.append(
+                    "network-config is read by NoCloud guests only, and --seed-label config-2 asks for ConfigDrive")
             }
         }
         for key in arguments.sshKeys { sshKeys += try SeedSources.keys(key, images) }

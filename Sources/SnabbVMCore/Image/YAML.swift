@@ -55,7 +55,8 @@ enum YAML {
             var event = yaml_event_t()
             if yaml_parser_parse(parser, &event) == 1 { return event }
             let text = { (words: UnsafePointer<CChar>?) in words.map { String(cString: $0) } }
-            let problem = [text(parser.pointee.problem), text(parser.pointee.context)].compactMap(\.self).joined(separator: ", ")
+            let problem = [text(parser.pointee.problem), text(parser.pointee.context)].compactMap(\.self).joined(
+                separator: ", ")
             throw YAMLSyntaxError(
                 line: Int(parser.pointee.problem_mark.line) + 1, column: Int(parser.pointee.problem_mark.column) + 1,
                 problem: problem.isEmpty ? "no YAML" : problem)
@@ -78,7 +79,8 @@ enum YAML {
             switch event.type {
             case YAML_SCALAR_EVENT:
                 let scalar = event.data.scalar
-                let text = String(decoding: UnsafeBufferPointer(start: scalar.value, count: scalar.length), as: UTF8.self)
+                let text = String(
+                    decoding: UnsafeBufferPointer(start: scalar.value, count: scalar.length), as: UTF8.self)
                 let plain = scalar.style == YAML_PLAIN_SCALAR_STYLE && scalar.tag == nil
                 return remember(plain ? Reader.resolve(text) : .string(text), as: scalar.anchor)
             case YAML_SEQUENCE_START_EVENT:

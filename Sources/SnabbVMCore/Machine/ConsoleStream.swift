@@ -13,7 +13,9 @@ final class ConsoleStream {
     func received(_ bytes: [UInt8]) {
         history += bytes
         // In one go now and then, rather than a shift at each character.
-        if history.count > 2 * ConsoleStream.historySize { history.removeFirst(history.count - ConsoleStream.historySize) }
+        if history.count > 2 * ConsoleStream.historySize {
+            history.removeFirst(history.count - ConsoleStream.historySize)
+        }
         for viewer in viewers.values { viewer.send(bytes) }
     }
 

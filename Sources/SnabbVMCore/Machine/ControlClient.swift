@@ -29,7 +29,9 @@ struct ControlClient {
 
     private func explain(_ error: Errno) -> Failure {
         let name = folders.name
-        if error == .denied { return Failure(.noMachine, "talk to machine", name, error, remedy: "run it as the user who started it") }
+        if error == .denied {
+            return Failure(.noMachine, "talk to machine", name, error, remedy: "run it as the user who started it")
+        }
         switch Ledger.isHeld(folders.ledger) {
         case true: return Failure(.noMachine, "talk to machine", name, "it is starting or ending")
         case false:

@@ -109,7 +109,8 @@ final class Machine {
         log.verbose(plan.qemu.shellText)
         let terminal = try pseudoTerminal.openOtherEnd()
         qemu = try plan.qemu.start(
-            in: loop, .init(input: terminal.raw, output: terminal.raw, error: theirs.raw, ownTerminal: true), kind: .qemu
+            in: loop, .init(input: terminal.raw, output: terminal.raw, error: theirs.raw, ownTerminal: true),
+            kind: .qemu
         ) { [unowned self] status in
             words.finish()
             qemuStatus = status
@@ -125,7 +126,10 @@ final class Machine {
             }
         }
         if wantsPowerDown { pressPowerButton() }
+        loop.after(Machine.settlingTime) { ResidentMemory.releaseCode() }
     }
+
+    private static let settlingTime = Duration.milliseconds(500)
 
     private func event(_ name: String, _ data: JSON) {
         switch name {
@@ -193,14 +197,17 @@ final class Machine {
         switch (qemuStatus, shutdownReason) {
         case (.code(0), "guest-shutdown"?), (.code(0), "guest-reset"?): return .poweredOff
         case (.code(0), let reason?):
-            return .failed(Failure(.qemu, "go on with", "machine \(plan.name)", "QEMU was ended from outside (\(reason))"))
+            return .failed(
+                Failure(.qemu, "go on with", "machine \(plan.name)", "QEMU was ended from outside (\(reason))"))
         default:
             let words = qemuWords.suffix(3).joined(separator: " / ")
             let said = words.isEmpty ? "QEMU ended with \(qemuStatus.map { "\($0)" } ?? "nothing")" : words
-            let private_ = words.contains("Permission denied") && plan.qemu.user != nil
-            return .failed(Failure(
-                .qemu, qmp.isReady ? "go on with" : "start", "machine \(plan.name)", said,
-                remedy: private_ ? "QEMU runs as an ordinary user here; --qemu-user root gives it root's rights" : nil))
+            let isDenied = words.contains("Permission denied") && plan.qemu.user != nil
+            return .failed(
+                Failure(
+                    .qemu, qmp.isReady ? "go on with" : "start", "machine \(plan.name)", said,
+                    remedy: isDenied
+                        ? "QEMU runs as an ordinary user here; --qemu-user root gives it root's rights" : nil))
         }
     }
 
@@ -350,7 +357,9 @@ private final class LogFile {
     private let descriptor: Descriptor
 
     init?(_ path: String) {
-        guard let file = try? Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, mode: 0o600) else { return nil }
+        guard let file = try? Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, mode: 0o600) else {
+            return nil
+        }
         descriptor = file
     }
 

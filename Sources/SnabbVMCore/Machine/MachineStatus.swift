@@ -41,9 +41,15 @@ struct MachineStatus: Codable, Equatable {
     var text: String {
         var rows: [(String, String)] = [
             ("state", "\(state), up \(MachineStatus.duration(uptime)) (QEMU's pid \(pid))"),
-            ("CPUs", "\(cpus), \(accelerator == .kvm ? "hardware virtualisation" : "software emulation"), \(firmware.rawValue.uppercased())"),
-            ("memory", "\(memory.size) " + (memory.pageSize.map { "in hugepages of \($0)" } ?? "ordinary")
-                + (memory.node.map { " on node \($0)" } ?? "")),
+            (
+                "CPUs",
+                "\(cpus), \(accelerator == .kvm ? "hardware virtualisation" : "software emulation"), \(firmware.rawValue.uppercased())"
+            ),
+            (
+                "memory",
+                "\(memory.size) " + (memory.pageSize.map { "in hugepages of \($0)" } ?? "ordinary")
+                    + (memory.node.map { " on node \($0)" } ?? "")
+            ),
         ]
         for disk in disks {
             let size = disk.size.map { ", \($0)" } ?? ""

@@ -40,6 +40,7 @@ struct Relay {
             _ = write(raw, buffer, count)
         }
         tellSize()
+        ResidentMemory.releaseCode()
         try loop.run { ended }
         _ = consume socket
     }

@@ -33,9 +33,11 @@ final class TerminalSession {
     /// The command ends when the server is up with all its windows, and prints the server's pid.
     func start() throws {
         try ledger.record([.file(path: socket), .file(path: "\(socket).lock")])
-        starter = try Job(command, in: loop, limit: .seconds(20), kind: .host, onEnd: { [unowned self] in
-            try started(starter)
-        })
+        starter = try Job(
+            command, in: loop, limit: .seconds(20), kind: .host,
+            onEnd: { [unowned self] in
+                try started(starter)
+            })
     }
 
     private func started(_ job: Job?) throws {

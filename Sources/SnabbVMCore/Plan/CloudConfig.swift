@@ -20,7 +20,9 @@ struct SeedContent: Equatable {
         add("openstack/latest/vendor_data.json", FileContent(JSON.string(vendorData).text))
     }
 
-    private mutating func add(_ path: String, _ content: FileContent) { files.append(File(path: path, content: content)) }
+    private mutating func add(_ path: String, _ content: FileContent) {
+        files.append(File(path: path, content: content))
+    }
 }
 
 enum CloudConfig {
@@ -43,7 +45,8 @@ enum CloudConfig {
         }
         if sources.metaDataValue?["instance-id"] != nil { return given }
         if given.bytes.contains(UInt8(ascii: "{")) {
-            throw Failure(.seed, "use", "meta-data", "it has no instance-id", remedy: "add one: instance-id: \(instanceID)")
+            throw Failure(
+                .seed, "use", "meta-data", "it has no instance-id", remedy: "add one: instance-id: \(instanceID)")
         }
         let newline: [UInt8] = given.bytes.last == 0x0a ? [] : [0x0a]
         return FileContent(given.bytes + newline + Array("instance-id: \(instanceID)\n".utf8))

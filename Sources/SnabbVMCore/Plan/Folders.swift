@@ -16,7 +16,8 @@ struct Folders: Codable, Equatable {
             disks = Files.absolute(state)
             disksAreKept = true
         } else {
-            let place = arguments.scratch.map(Files.absolute) ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
+            let place =
+                arguments.scratch.map(Files.absolute) ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
             scratch = place
             disks = "\(place)/\(name)"
             disksAreKept = false

@@ -166,7 +166,9 @@ extension Plan {
         let most = min(facts.memory.total, facts.memory.limit ?? facts.memory.total)
         if wanted > most {
             let whose = facts.memory.limit == nil ? "the host has" : "the container may use"
-            throw Failure(.host, "give the machine", "\(wanted) of memory", "\(whose) \(most)", remedy: "ask for less with --memory")
+            throw Failure(
+                .host, "give the machine", "\(wanted) of memory", "\(whose) \(most)",
+                remedy: "ask for less with --memory")
         }
         if wanted > facts.memory.available {
             notes.append("the machine may come to use \(wanted), and \(facts.memory.available) are available now")
@@ -186,7 +188,8 @@ extension Plan {
         case .size(let size): pools = pools.filter { $0.pageSize == size }
         }
         let wanted = arguments.memory
-        let needed = { (pool: Facts.HugepagePool) in Int((wanted.bytes + pool.pageSize.bytes - 1) / pool.pageSize.bytes) }
+        let needed = { (pool: Facts.HugepagePool) in Int((wanted.bytes + pool.pageSize.bytes - 1) / pool.pageSize.bytes)
+        }
         let fitting = pools.filter { wanted.bytes % $0.pageSize.bytes == 0 }
         // One node's memory serves best; the largest pages first, and then where most is free.
         let ranked = fitting.filter { $0.free >= needed($0) }.sorted {
@@ -287,7 +290,8 @@ extension Plan {
         }
         if firmware == .uefi {
             guard let variables = facts.tools.firmwareVariables else {
-                throw Failure(.host, "use", "--firmware uefi", "there is no UEFI firmware", remedy: "apt-get install ovmf")
+                throw Failure(
+                    .host, "use", "--firmware uefi", "there is no UEFI firmware", remedy: "apt-get install ovmf")
             }
             if !inspected.hasKeptVariables { try planCopy(variables, to: folders.firmwareVariables, facts) }
         }
@@ -325,21 +329,25 @@ extension Plan {
             } else if let size = arguments.diskSize, let old = record.diskSize, size < old {
                 throw Failure(.image, "use", "--disk-size \(size)", "the kept disk has \(old), and disks only grow")
             }
-            disks.append(DiskPlan(
-                role: .disk, path: path, base: record.isOverlay ? image : nil, format: format,
-                size: max(total ?? ByteCount(0), record.diskSize ?? ByteCount(0))))
+            disks.append(
+                DiskPlan(
+                    role: .disk, path: path, base: record.isOverlay ? image : nil, format: format,
+                    size: max(total ?? ByteCount(0), record.diskSize ?? ByteCount(0))))
             return
         }
         if arguments.copy, let image {
             if let free = inspected.diskSpace, free.bytes < image.fileSize {
                 throw Failure(
-                    .noSpace, "copy", image.path, "\(folders.disks) has \(free) free, and it takes \(ByteCount(image.fileSize))",
+                    .noSpace, "copy", image.path,
+                    "\(folders.disks) has \(free) free, and it takes \(ByteCount(image.fileSize))",
                     remedy: "choose another place with --scratch or --state, or leave out --copy")
             }
             var commands = [try planCopyCommand(image.path, to: new, facts)]
             if let size, size > image.virtualSize {
-                commands.append(Command(
-                    program: qemuImg, arguments: ["resize", "-q", "-f", image.format.rawValue, new, "\(size.bytes)"]))
+                commands.append(
+                    Command(
+                        program: qemuImg,
+                        arguments: ["resize", "-q", "-f", image.format.rawValue, new, "\(size.bytes)"]))
             }
             steps.append(.disk(path: path, commands))
             disks.append(DiskPlan(role: .disk, path: path, format: image.format, size: total))
@@ -373,7 +381,8 @@ extension Plan {
         if inspected.seed.isEmpty, arguments.hostname == nil { return }
         guard let xorriso = facts.tools.xorriso else { throw Plan.missing("xorriso", package: "xorriso") }
         let content = try SeedContent(
-            inspected.seed, instanceID: uuid, hostname: arguments.hostname ?? name, setsHostname: arguments.hostname != nil)
+            inspected.seed, instanceID: uuid, hostname: arguments.hostname ?? name,
+            setsHostname: arguments.hostname != nil)
         steps.append(.folder(path: folders.seedFiles, mode: 0o700, isShared: false))
         var grafts: [String] = []
         for (index, file) in content.files.enumerated() {
@@ -383,8 +392,11 @@ extension Plan {
             if first == index { steps.append(.file(path: staged, mode: 0o600, file.content)) }
             grafts.append("\(file.path)=\(staged)")
         }
-        let options = ["-as", "mkisofs", "-quiet", "-no-pad", "-volid", arguments.seedLabel.rawValue, "-joliet", "-rock"]
-        steps.append(.seed(path: folders.seed, Command(program: xorriso, arguments: options + ["-graft-points"] + grafts)))
+        let options = [
+            "-as", "mkisofs", "-quiet", "-no-pad", "-volid", arguments.seedLabel.rawValue, "-joliet", "-rock",
+        ]
+        steps.append(
+            .seed(path: folders.seed, Command(program: xorriso, arguments: options + ["-graft-points"] + grafts)))
         disks.append(DiskPlan(role: .seed, path: folders.seed, format: .iso))
     }
 
@@ -424,7 +436,8 @@ extension Plan {
     private mutating func finishQEMU(_ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) throws(Failure) {
         qemu.user = qemuUser(facts, inspected)
         if facts.privileges.qemuUser != nil, qemu.user == nil {
-            let why = inspected.privateFiles.first.map { "\($0) is not for others to read" } ?? "a port or /dev/kvm is root's"
+            let why =
+                inspected.privateFiles.first.map { "\($0) is not for others to read" } ?? "a port or /dev/kvm is root's"
             notes.append("QEMU runs as root, since \(why)")
         }
         qemu.environment = ["LC_ALL": "C.UTF-8", "TERM": "screen-256color", "HOME": "/nonexistent"]
@@ -448,17 +461,21 @@ struct TmuxSettings {
         let rest = [StreamName.serial, .log].map { "new-window -d -t =\(name): -n \($0.rawValue) \(relay($0))" }
         // UEFI draws pixels, which a terminal can't show; its serial console says the same.
         let first = firmware == .uefi ? ["select-window -t =\(name):serial"] : []
-        return ([
-            "set -g default-terminal screen-256color", "set -g history-limit 20000", "set -s escape-time 50",
-            "set -g update-environment ''", "set -g window-size latest", "set -g mouse off",
-            "set -g status-left '[#S] '", "set -g status-left-length 40", "set -g status-right-length 60",
-            "set -g status-right 'C-b n next window, C-b [ scroll '",
-            "set -g window-status-separator ' '", "set -g set-titles on", "set -g set-titles-string 'snabbvm #S: #W'",
-            "new-session -d -x 80 -y 25 -s \(name) -n screen \(relay(.screen))",
-        ] + rest + first).joined(separator: "\n") + "\n"
+        return
+            ([
+                "set -g default-terminal screen-256color", "set -g history-limit 20000", "set -s escape-time 50",
+                "set -g update-environment ''", "set -g window-size latest", "set -g mouse off",
+                "set -g status-left '[#S] '", "set -g status-left-length 40", "set -g status-right-length 60",
+                "set -g status-right 'C-b n next window, C-b [ scroll '",
+                "set -g window-status-separator ' '", "set -g set-titles on",
+                "set -g set-titles-string 'snabbvm #S: #W'",
+                "new-session -d -x 80 -y 25 -s \(name) -n screen \(relay(.screen))",
+            ] + rest + first).joined(separator: "\n") + "\n"
     }
 }
 
 extension String {
-    fileprivate var tmuxQuoted: String { "'" + split(separator: "'", omittingEmptySubsequences: false).joined(separator: #"'"'"'"#) + "'" }
+    fileprivate var tmuxQuoted: String {
+        "'" + split(separator: "'", omittingEmptySubsequences: false).joined(separator: #"'"'"'"#) + "'"
+    }
 }

@@ -9,7 +9,9 @@ struct QEMUArguments {
         words += ["-nodefaults", "-no-user-config"]
         addMachine(plan, arguments, facts)
         // The instance id that cloud-init sees, and the name.
-        add("-smbios", "type=1,manufacturer=snabbvm,product=snabbvm,version=\(Help.version),serial=\(plan.uuid),sku=\(plan.name)")
+        add(
+            "-smbios",
+            "type=1,manufacturer=snabbvm,product=snabbvm,version=\(Help.version),serial=\(plan.uuid),sku=\(plan.name)")
         add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
         add("-rtc", "base=utc")
         add("-boot", "menu=off,strict=on")
@@ -96,7 +98,9 @@ struct QEMUArguments {
     private mutating func addFile(_ node: String, _ path: String, writable: Bool, isDevice: Bool) {
         let passed = pass(path, writable: writable)
         let driver = isDevice ? "host_device" : "file"
-        add("-blockdev", "driver=\(driver),node-name=\(node),filename=\(passed)" + (writable ? ",discard=unmap" : ",read-only=on"))
+        add(
+            "-blockdev",
+            "driver=\(driver),node-name=\(node),filename=\(passed)" + (writable ? ",discard=unmap" : ",read-only=on"))
     }
 
     private mutating func addDisks(_ plan: Plan, _ arguments: Arguments) {
@@ -109,11 +113,15 @@ struct QEMUArguments {
                 var backing = ""
                 if let base = disk.base {
                     addFile("\(node)-base-file", base.path, writable: false, isDevice: base.isBlockDevice)
-                    add("-blockdev", "driver=\(base.format.rawValue),node-name=\(node)-base,file=\(node)-base-file,read-only=on")
+                    add(
+                        "-blockdev",
+                        "driver=\(base.format.rawValue),node-name=\(node)-base,file=\(node)-base-file,read-only=on")
                     backing = ",backing=\(node)-base"
                 }
                 addFile("\(node)-file", disk.path, writable: true, isDevice: false)
-                add("-blockdev", "driver=\(disk.format.rawValue),node-name=\(node),file=\(node)-file,discard=unmap\(backing)")
+                add(
+                    "-blockdev",
+                    "driver=\(disk.format.rawValue),node-name=\(node),file=\(node)-file,discard=unmap\(backing)")
                 attach(node, to: arguments.diskBus, settings: ",bootindex=1")
             case .cdrom:
                 addFile("\(node)-file", disk.path, writable: false, isDevice: false)

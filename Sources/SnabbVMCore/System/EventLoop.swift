@@ -99,7 +99,27 @@ final class EventLoop {
         if let timer { timers[timer] = nil }
     }
 
-    func onExit(of pid: pid_t, do handler: @escaping (ExitStatus) throws -> Void) { children[pid] = handler }
+    /// Told by the process's own descriptor, whoever's child it was at first.
+    func onExit(of pid: pid_t, do handler: @escaping (ExitStatus) throws -> Void) {
+        children[pid] = handler
+        let raw = clinux_pidfd_open(pid)
+        // Without one it is gone already, and its end is to be collected.
+        guard raw >= 0 else {
+            after(.zero) { [unowned self] in try collect(pid) }
+            return
+        }
+        watch(raw, for: .readable) { [unowned self] _ in
+            unwatch(raw)
+            close(raw)
+            try collect(pid)
+        }
+    }
+
+    private func collect(_ pid: pid_t) throws {
+        var status: Int32 = 0
+        let collected = waitpid(pid, &status, WNOHANG) == pid
+        try children.removeValue(forKey: pid)?(collected ? ExitStatus(wait: status) : .code(0))
+    }
 
     func run(until done: () -> Bool) throws {
         while !done() { try turn() }
@@ -142,7 +162,7 @@ final class EventLoop {
         }
     }
 
-    /// Every child, also those that a container's first process inherits from others.
+    /// Those that a container's first process inherits from others; and our own, when they come to light here first.
     private func collectChildren() throws {
         while true {
             var status: Int32 = 0

@@ -1,0 +1,59 @@
+# make run   installs what is missing, builds, and boots the demo machine
+# make test  the same, and passes the tests
+SWIFT ?= $(shell command -v swift || echo /opt/swift/usr/bin/swift)
+PREFIX ?= /usr/local
+DEMO := build/share/snabbvm
+STRICT := -Xswiftc -warnings-as-errors
+
+BUILD_PACKAGES := gcc libc6-dev libpci-dev libyaml-dev make pkg-config
+DEMO_PACKAGES := cpio grub-common grub-efi-amd64-bin grub-pc-bin mtools xorriso xz-utils zstd
+RUN_PACKAGES := ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
+TEST_PACKAGES := curl procps python3 socat tesseract-ocr vncsnapshot
+
+.PHONY: run test build release demo bench lint format install packages test-packages bench-packages clean
+
+run: packages release demo
+	build/bin/snabbvm demo --user-data demo/user-data
+
+test: test-packages build demo
+	$(SWIFT) format lint --strict --recursive Sources Tests Package.swift
+	Tests/run $(SWIFT) $(STRICT)
+
+# What the tests run.
+build:
+	$(SWIFT) build $(STRICT)
+
+# What users run: static but for the C libraries.
+release:
+	$(SWIFT) build -c release --static-swift-stdlib --product snabbvm $(STRICT)
+	install -D -m 755 .build/release/snabbvm build/bin/snabbvm
+	strip build/bin/snabbvm
+
+demo: $(DEMO)/demo.iso
+
+$(DEMO)/demo.iso: demo/build demo/init demo/grub.cfg
+	demo/build $(DEMO)
+
+bench: bench-packages release demo
+	Benchmarks/run
+
+lint:
+	$(SWIFT) format lint --strict --recursive Sources Tests Package.swift
+
+format:
+	$(SWIFT) format --in-place --recursive Sources Tests Package.swift
+
+install: release demo
+	install -D -m 755 build/bin/snabbvm $(DESTDIR)$(PREFIX)/bin/snabbvm
+	install -D -m 644 $(DEMO)/demo.iso $(DESTDIR)$(PREFIX)/share/snabbvm/demo.iso
+
+packages:
+	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES)
+
+test-packages:
+	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
+
+bench-packages: packages
+
+clean:
+	rm -rf .build build

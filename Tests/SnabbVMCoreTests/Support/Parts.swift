@@ -1,0 +1,122 @@
+import Foundation
+import Testing
+
+@testable import SnabbVMCore
+
+/// The real parts that tests need, each with the words for when it is missing.
+enum Parts {
+    static let searchPath = ProcessInfo.processInfo.environment["PATH"] ?? ""
+
+    static func has(_ programs: String...) -> Bool {
+        programs.allSatisfy { Files.findProgram($0, path: searchPath) != nil }
+    }
+
+    /// The program under test stands beside the test runner.
+    static let snabbvm =
+        try! Files.resolved("/proc/self/exe").split(separator: "/").dropLast().map { "/\($0)" }.joined()
+        + "/snabbvm"
+
+    /// The folder with this package.
+    static let package = #filePath.split(separator: "/").dropLast(4).map { "/\($0)" }.joined()
+
+    static let shareFolder = package + "/build/share/snabbvm"
+    static let demo = shareFolder + "/demo.iso"
+    static let hasDemo =
+        FileManager.default.fileExists(atPath: demo) && has("qemu-system-x86_64", "qemu-img", "tmux", "xorriso")
+    static let isRoot = geteuid() == 0
+
+    static func path(of program: String) -> String { Files.findProgram(program, path: searchPath) ?? program }
+}
+
+/// A folder for one test, gone with it.
+final class Scratch {
+    let path: String
+
+    init() {
+        var template = Array("/tmp/snabbvm-test-XXXXXX".utf8CString)
+        path = String(cString: mkdtemp(&template))
+        // QEMU's ordinary user must be able to pass.
+        chmod(path, 0o755)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    func file(_ name: String, _ text: String) -> String { file(name, Array(text.utf8)) }
+
+    @discardableResult
+    func file(_ name: String, _ bytes: [UInt8]) -> String {
+        let path = "\(self.path)/\(name)"
+        let folder = (path as NSString).deletingLastPathComponent
+        try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        _ = FileManager.default.createFile(atPath: path, contents: Data(bytes))
+        return path
+    }
+
+    func link(_ name: String, to target: String) {
+        let path = "\(self.path)/\(name)"
+        let folder = (path as NSString).deletingLastPathComponent
+        try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        symlink(target, path)
+    }
+
+    func folder(_ name: String) -> String {
+        let path = "\(self.path)/\(name)"
+        try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        return path
+    }
+
+    var tree: FileTree { FileTree(root: path) }
+}
+
+struct Outcome {
+    var code: Int32
+    var output: String
+    var errors: String
+}
+
+/// Runs a program to its end.
+@discardableResult
+func run(_ program: String, _ arguments: [String], environment: [String: String] = [:], in folder: String? = nil) throws
+    -> Outcome
+{
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: program.hasPrefix("/") ? program : Parts.path(of: program))
+    process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    if let folder { process.currentDirectoryURL = URL(fileURLWithPath: folder) }
+    let (output, errors) = (temporaryFile(), temporaryFile())
+    process.standardOutput = output.handle
+    process.standardError = errors.handle
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    process.waitUntilExit()
+    return Outcome(code: process.terminationStatus, output: output.text, errors: errors.text)
+}
+
+/// A file without a name, for what a program prints.
+struct OutputFile {
+    let handle: FileHandle
+    var text: String {
+        let size = Int(lseek(handle.fileDescriptor, 0, SEEK_END))
+        var bytes = [UInt8](repeating: 0, count: size)
+        pread(handle.fileDescriptor, &bytes, size, 0)
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}
+
+func temporaryFile() -> OutputFile {
+    var template = Array("/tmp/snabbvm-out-XXXXXX".utf8CString)
+    let descriptor = mkstemp(&template)
+    unlink(template)
+    return OutputFile(handle: FileHandle(fileDescriptor: descriptor, closeOnDealloc: true))
+}
+
+/// Looks until it is so. The limit is there so that a failing test ends; a passing one never waits for it.
+func eventually(within seconds: Double = 240, _ condition: () throws -> Bool) rethrows -> Bool {
+    let end = Date().addingTimeInterval(seconds)
+    while Date() < end {
+        if try condition() { return true }
+        usleep(20_000)
+    }
+    return try condition()
+}
