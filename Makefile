@@ -8,7 +8,7 @@ STRICT := -Xswiftc -warnings-as-errors
 BUILD_PACKAGES := gcc libc6-dev libpci-dev libyaml-dev make pkg-config
 DEMO_PACKAGES := cpio grub-common grub-efi-amd64-bin grub-pc-bin mtools xorriso xz-utils zstd
 RUN_PACKAGES := ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
-TEST_PACKAGES := curl procps python3 socat tesseract-ocr vncsnapshot
+TEST_PACKAGES := bsdutils curl mount procps tesseract-ocr tigervnc-tools util-linux vncsnapshot
 
 .PHONY: run test build release demo bench lint format install packages test-packages bench-packages clean
 
@@ -53,7 +53,8 @@ packages:
 test-packages:
 	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
 
-bench-packages: packages
+bench-packages:
+	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) genisoimage strace
 
 clean:
 	rm -rf .build build

@@ -10,13 +10,15 @@ public enum Launcher {
             let arguments = try Parser.parse(Array(CommandLine.arguments.dropFirst()), environment: Environment.current)
             log = Log(verbosity: arguments.verbosity, json: arguments.json)
             exit(try perform(arguments, log))
-        } catch let failure as Failure {
+        } catch {
+            let failure = unforeseen(error)
             log.failure(failure)
             exit(failure.kind.rawValue)
-        } catch {
-            log.failure(Failure(.unexpected, "go on", "", "\(error)", remedy: "please report this"))
-            exit(FailureKind.unexpected.rawValue)
         }
+    }
+
+    private static func unforeseen(_ error: any Error) -> Failure {
+        error as? Failure ?? Failure(.unexpected, "go on", "", "\(error)", remedy: "please report this")
     }
 
     private static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
@@ -46,6 +48,8 @@ public enum Launcher {
         loop.onSignal = { _ in throw Interruption() }
         // tmux's server makes itself a daemon; it stays in sight all the same.
         clinux_adopt_orphans()
+        // Disks hold what their guests hold.
+        umask(0o077)
         let folders = Folders(arguments, uid: geteuid())
         let ledger = try Ledger(folders.ledger)
         var ending: Ending
@@ -61,12 +65,12 @@ public enum Launcher {
             try StepRunner(ledger: ledger, loop: loop, keptFolder: kept, log: log).run(plan.steps)
             machine = try Machine(plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword)
             ending = try machine!.run(hasTerminal: isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1)
-        } catch let failure as Failure {
-            ending = .failed(failure)
         } catch is Interruption {
             ending = .stopped
+        } catch {
+            ending = .failed(unforeseen(error))
         }
-        let code = try end(ending, machine, ledger, loop, arguments, log)
+        let code = end(ending, machine, ledger, loop, arguments, log)
         _ = consume stateLock
         return code
     }
@@ -84,12 +88,19 @@ public enum Launcher {
     /// Gives everything back, then says how it was: the first cause first, whatever happens while cleaning up.
     private static func end(
         _ ending: Ending, _ machine: Machine?, _ ledger: Ledger, _ loop: EventLoop, _ arguments: Arguments, _ log: Log
-    ) throws -> Int32 {
+    ) -> Int32 {
         // From here on there is nothing left to hurry.
         loop.onSignal = { _ in }
         let uptime = MachineStatus.duration(machine?.uptime ?? 0)
-        try machine?.close()
-        let leftovers = ledger.unwind()
+        var leftovers: [Failure] = []
+        do {
+            try machine?.close()
+            // A copy that was broken off must not write on while its file is removed.
+            try loop.endChildren()
+        } catch {
+            leftovers.append(unforeseen(error))
+        }
+        leftovers += ledger.unwind()
         var code: Int32 = 0
         var line: String
         switch ending {

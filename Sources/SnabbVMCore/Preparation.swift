@@ -86,9 +86,6 @@ struct Preparation {
 
     private static func readState(_ folders: Folders, into inspected: inout Inspected) throws(Failure) {
         guard folders.disksAreKept else { return }
-        if let status = try? Files.status(folders.disks), status.st_mode & S_IFMT != S_IFDIR {
-            throw Failure(.usage, "use", "--state \(folders.disks)", "it is no folder")
-        }
         inspected.hasKeptDisk = access(folders.disk, F_OK) == 0
         inspected.hasKeptVariables = access(folders.firmwareVariables, F_OK) == 0
         if let text = FileTree().text(folders.record) {

@@ -61,7 +61,7 @@ struct QEMUArguments {
         add("-mon", "chardev=qmp,mode=control")
         add("-serial", "chardev:serial")
         add("-device", "virtio-serial-pci")
-        add("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0")
+        add("-device", "virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0")
     }
 
     private mutating func addScreen(_ plan: Plan, _ inspected: Inspected) {

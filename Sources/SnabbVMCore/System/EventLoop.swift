@@ -125,6 +125,12 @@ final class EventLoop {
         while !done() { try turn() }
     }
 
+    /// Kills those that still run, and waits for their end.
+    func endChildren() throws {
+        for pid in children.keys { kill(pid, SIGKILL) }
+        try run { children.isEmpty }
+    }
+
     /// Takes what has already come in, without waiting.
     func drain() throws {
         try turn(patience: 0)

@@ -53,7 +53,7 @@ struct BadInputTests {
 
     @Test func seeds() throws {
         try expectLine(.seed, "neither in /u nor in", ["-u", "nowhere", "demo"])
-        try expectLine(.seed, "line 2, column", ["-u", scratch.file("bad.yaml", "#cloud-config\na: [1\n"), "demo"])
+        try expectLine(.seed, "line 3, column 1", ["-u", scratch.file("bad.yaml", "#cloud-config\na: [1\n"), "demo"])
         try expectLine(
             .seed, "it is a private key",
             ["--ssh-key", scratch.file("key", "-----BEGIN OPENSSH PRIVATE KEY-----\n"), "demo"])
@@ -64,7 +64,7 @@ struct BadInputTests {
         try expectLine(.host, "the host has", ["-m", "900G", "demo"])
         try expectLine(.host, "are needed", ["--hugepages", "1G", "-m", "4G", "demo"])
         try expectLine(.host, "apt-get install qemu-system-x86", ["--qemu", "qemu-nowhere", "demo"])
-        try expectLine(.usage, "no folder", ["--state", scratch.file("file", "x"), "demo"])
+        try expectLine(.host, "Not a directory", ["--state", scratch.file("file", "x"), "demo"])
     }
 
     /// Also where somebody listens on one address only.
@@ -108,7 +108,9 @@ struct BadInputTests {
         let full = scratch.folder("full")
         #expect(try run("mount", ["-t", "tmpfs", "-o", "size=1M,mode=755", "none", full]).code == 0)
         defer { _ = try? run("umount", [full]) }
-        try expectLine(.noSpace, "", ["--scratch", "\(full)/disks", "--copy", "--format", "raw", Parts.demo])
+        try expectLine(
+            .noSpace, "has 1M free, and it takes",
+            ["--scratch", "\(full)/disks", "--copy", "--format", "raw", Parts.demo])
         #expect(Files.names(full) == [])
         // A program finds out only while it writes.
         _ = FileManager.default.createFile(atPath: "\(full)/filling", contents: Data(count: 1 << 20))

@@ -45,7 +45,7 @@ struct ConsoleTests {
         #expect(screen.contains("snabbvm demo machine") && screen.contains("[test] 0:screen*"))
         // What is typed reaches the guest.
         try tmux("send-keys", "Enter")
-        #expect(eventually { self.screen.contains("test:~#") }, "\(screen)")
+        #expect(eventually { self.screen.contains("demo:~#") }, "\(screen)")
         try tmux("send-keys", "echo $((6*7))ok", "Enter")
         #expect(eventually { self.screen.contains("42ok") }, "\(screen)")
         // The other windows.

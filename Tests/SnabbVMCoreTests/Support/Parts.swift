@@ -79,18 +79,37 @@ struct Outcome {
 func run(_ program: String, _ arguments: [String], environment: [String: String] = [:], in folder: String? = nil) throws
     -> Outcome
 {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: program.hasPrefix("/") ? program : Parts.path(of: program))
-    process.arguments = arguments
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    if let folder { process.currentDirectoryURL = URL(fileURLWithPath: folder) }
+    // Not Foundation's Process: it waits until every descendant has ended, and a tmux server does not.
+    let path = program.hasPrefix("/") ? program : Parts.path(of: program)
     let (output, errors) = (temporaryFile(), temporaryFile())
-    process.standardOutput = output.handle
-    process.standardError = errors.handle
-    process.standardInput = FileHandle.nullDevice
-    try process.run()
-    process.waitUntilExit()
-    return Outcome(code: process.terminationStatus, output: output.text, errors: errors.text)
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    posix_spawn_file_actions_adddup2(&actions, output.handle.fileDescriptor, 1)
+    posix_spawn_file_actions_adddup2(&actions, errors.handle.fileDescriptor, 2)
+    // The runner's threads hold all signals back, and its terminal is not for the program to ask for passwords on.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    sigemptyset(&none)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    let newSession: Int32 = 0x80  // POSIX_SPAWN_SETSID, which Swift does not see
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | newSession))
+    let words = CStrings([path] + arguments)
+    let variables = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    let settings = CStrings(variables.map { "\($0.key)=\($0.value)" })
+    var pid: pid_t = 0
+    let before = Files.currentFolder
+    if let folder { chdir(folder) }
+    defer { chdir(before) }
+    let error = posix_spawn(&pid, path, &actions, &attributes, words.pointer, settings.pointer)
+    if error != 0 { throw Errno(code: error) }
+    var status: Int32 = 0
+    waitpid(pid, &status, 0)
+    let code = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
+    return Outcome(code: code, output: output.text, errors: errors.text)
 }
 
 /// A file without a name, for what a program prints.
@@ -112,7 +131,7 @@ func temporaryFile() -> OutputFile {
 }
 
 /// Looks until it is so. The limit is there so that a failing test ends; a passing one never waits for it.
-func eventually(within seconds: Double = 240, _ condition: () throws -> Bool) rethrows -> Bool {
+func eventually(within seconds: Double = 120, _ condition: () throws -> Bool) rethrows -> Bool {
     let end = Date().addingTimeInterval(seconds)
     while Date() < end {
         if try condition() { return true }

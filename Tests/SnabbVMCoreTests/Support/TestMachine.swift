@@ -18,12 +18,16 @@ final class TestMachine {
         ]
     }
 
-    init(_ arguments: [String], in scratch: Scratch, name: String = "test", vnc: String = "off") throws {
+    /// `wrapper` is a program that runs the launcher, with its own arguments.
+    init(
+        _ arguments: [String], in scratch: Scratch, name: String = "test", vnc: String = "off", wrapper: [String] = []
+    ) throws {
         self.scratch = scratch
         self.name = name
-        process.executableURL = URL(fileURLWithPath: Parts.snabbvm)
-        process.arguments =
-            TestMachine.options(scratch, name: name) + ["--vnc", vnc, "--accel", "tcg", "-m", "256"] + arguments
+        let own = ["--vnc", vnc, "--accel", "tcg", "-m", "256"]
+        let words = wrapper + [Parts.snabbvm] + TestMachine.options(scratch, name: name) + own + arguments
+        process.executableURL = URL(fileURLWithPath: Parts.path(of: words[0]))
+        process.arguments = Array(words.dropFirst())
         process.standardOutput = outputFile.handle
         process.standardError = errorFile.handle
         process.standardInput = FileHandle.nullDevice
