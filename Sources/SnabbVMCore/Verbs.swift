@@ -65,7 +65,6 @@ enum Verbs {
             try Relay(client: client, stream: stream, escape: 0x1d).run()
             return 0
         }
-        _ = try client.connect()
         guard let tmux = Files.findProgram("tmux", path: Environment.current["PATH"] ?? "") else {
             throw Failure(
                 .host, "show", "the console", "tmux is not on PATH",
@@ -73,6 +72,9 @@ enum Verbs {
         }
         guard isatty(STDIN_FILENO) == 1 else {
             throw Failure(.usage, "show", "the console", "this is no terminal", remedy: "name a stream: console serial")
+        }
+        if let problem = try client.ask(["verb": "console"])["error"]?.string {
+            throw Failure(.host, "show", "the console", problem, remedy: "name a stream: console serial")
         }
         EventLoop.releaseSignals()
         unsetenv("TMUX")

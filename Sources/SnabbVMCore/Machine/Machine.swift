@@ -87,7 +87,7 @@ final class Machine {
                 tmux, plan.folders, loop: loop, ledger: ledger, log: log, hasTerminal: hasTerminal)
             session.onNoTerminal = { [unowned self] in showSerialOnOutput() }
             self.session = session
-            try session.start()
+            if hasTerminal { try session.start() }
         } else if hasTerminal {
             showSerialOnOutput()
         }
@@ -249,6 +249,9 @@ final class Machine {
                 return connection.answer(["error": "no such stream"])
             }
             connection.attach(to: stream)
+        case "console":
+            guard let session else { return connection.answer(["error": "there is no tmux"]) }
+            session.open { connection.answer($0.map { ["error": .string($0)] } ?? .object([:])) }
         case "resize":
             pseudoTerminal.resize(rows: request["rows"]?.integer ?? 0, columns: request["columns"]?.integer ?? 0)
             connection.answer(.object([:]))

@@ -1,8 +1,9 @@
 import CLinux
 import Glibc
 
-/// tmux around the machine's streams, and the user's terminal attached to it. The machine does not depend on it: when tmux
-/// ends it is started again, and when it can't be had the machine goes on without.
+/// tmux around the machine's streams, and the user's terminal attached to it; where there is no terminal, from the first
+/// `snabbvm console` on. The machine does not depend on it: when tmux ends it is started again, and when it can't be had
+/// the machine goes on without.
 final class TerminalSession {
     private let command: Command
     private let socket: String
@@ -17,6 +18,7 @@ final class TerminalSession {
     private var isEnding = false
     private var failures = 0
     private static let mostFailures = 3
+    private var waiting: [(_ problem: String?) -> Void] = []
     /// The user's terminal shows nothing: something else must.
     var onNoTerminal: () -> Void = {}
 
@@ -28,6 +30,20 @@ final class TerminalSession {
         self.ledger = ledger
         self.log = log
         self.hasTerminal = hasTerminal
+    }
+
+    /// Tells when the windows are there for somebody to attach to.
+    func open(_ reply: @escaping (_ problem: String?) -> Void) {
+        if server != nil { return reply(nil) }
+        waiting.append(reply)
+        if starter != nil { return }
+        do { try start() } catch { failed("tmux did not start (\(error))") }
+    }
+
+    private func tellWaiting(_ problem: String?) {
+        let replies = waiting
+        waiting = []
+        for reply in replies { reply(problem) }
     }
 
     /// The command ends when the server is up with all its windows, and prints the server's pid.
@@ -49,6 +65,7 @@ final class TerminalSession {
         // It made itself a daemon, and so became a child of ours.
         server = pid
         loop.onExit(of: pid) { [unowned self] in serverEnded($0) }
+        tellWaiting(nil)
         if isEnding { kill(pid, SIGTERM) } else if hasTerminal { attach() }
     }
 
@@ -87,6 +104,9 @@ final class TerminalSession {
     }
 
     private func failed(_ what: String) {
+        tellWaiting(what)
+        // Whoever wants to look can ask again.
+        guard hasTerminal else { return log.note(what) }
         failures += 1
         if failures > TerminalSession.mostFailures {
             log.warning("\(what); the machine goes on without it")
