@@ -22,6 +22,9 @@ public enum Launcher {
     }
 
     private static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
+        // Only who has changed something, or holds the terminal, must not be ended by a signal.
+        let mayBeInterrupted = ![.run, .demo, .relay].contains(arguments.verb) && arguments.operand == nil
+        if mayBeInterrupted || arguments.dryRun { EventLoop.releaseSignals() }
         switch arguments.verb {
         case .run, .demo: return try arguments.dryRun ? dryRun(arguments, log) : launch(arguments, log)
         case .check: return try Verbs.check(arguments)

@@ -9,7 +9,7 @@ struct Preparation {
     init(_ arguments: Arguments, _ loop: EventLoop) throws {
         let facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
         let folders = Folders(arguments, uid: facts.privileges.uid)
-        var inspected = Inspected()
+        var inspected = Inspected(folders: folders)
         inspected.programPath = (try? Files.resolved("/proc/self/exe")) ?? "/proc/self/exe"
         let share = arguments.shareFolder ?? Preparation.shareFolder(of: inspected.programPath)
         let finder = ImageFinder(demoFolder: share)
@@ -97,50 +97,5 @@ struct Preparation {
                 .image, "boot", folders.disk, "there is no machine.json beside it that says what it stands on",
                 remedy: "choose another --state folder")
         }
-    }
-}
-
-extension Folders {
-    /// One machine at a time has a --state folder, whatever the machines' names are: its lock, while it is held. A new
-    /// folder stays only if something comes to be in it.
-    func lockState(_ ledger: Ledger) throws(Failure) -> Descriptor? {
-        guard disksAreKept else { return nil }
-        try ledger.record(Files.missingFolders(disks).map { .folder(path: $0, isShared: true) })
-        do throws(Errno) {
-            try Files.makeFolders(disks, mode: 0o700)
-            let folder = try Descriptor.open(disks, O_RDONLY | O_DIRECTORY)
-            if try folder.tryLock() { return folder }
-        } catch {
-            throw Failure(.host, "use", "--state \(disks)", error)
-        }
-        throw Failure(.busy, "use", "--state \(disks)", "another machine has it", remedy: "choose another folder")
-    }
-}
-
-extension Plan {
-    /// The plan as a script: what would be done, in order, each command as it would be typed.
-    var shellText: String {
-        var lines = ["# What snabbvm would do for machine '\(name)'. Nothing has been touched."]
-        lines += notes.map { "# Note: \($0.oneLine)" }
-        lines += ["", "# Make what the machine needs"]
-        lines += steps.map(\.shellText)
-        lines += ["", "# Start it"]
-        lines.append(qemu.shellText)
-        if let tmux { lines += ["", "# Beside it: the windows to look at it with", tmux.shellText] }
-        let undone = steps.reversed().compactMap(undoText)
-        lines += ["", "# When it ends, give back"] + undone
-        return lines.joined(separator: "\n")
-    }
-
-    private func undoText(_ step: Step) -> String? {
-        let path: String
-        switch step {
-        case .folder(let folder, _, let isShared):
-            if folder == folders.disks, folders.disksAreKept { return nil }
-            return "rmdir \(folder.shellQuoted)" + (isShared ? " 2>/dev/null || true" : "")
-        case .file(let file, _, _), .pipe(let file, _), .seed(let file, _), .disk(let file, _): path = file
-        case .run: return nil
-        }
-        return folders.disksAreKept && path.hasPrefix(folders.disks + "/") ? nil : "rm -f \(path.shellQuoted)"
     }
 }

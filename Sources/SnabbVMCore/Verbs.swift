@@ -76,7 +76,7 @@ enum Verbs {
         if let problem = try client.ask(["verb": "console"])["error"]?.string {
             throw Failure(.host, "show", "the console", problem, remedy: "name a stream: console serial")
         }
-        EventLoop.releaseSignals()
+        signal(SIGPIPE, SIG_DFL)
         unsetenv("TMUX")
         let words = CStrings([
             tmux, "-u", "-N", "-S", client.folders.tmuxSocket, "attach-session", "-t", "=\(client.folders.name)",

@@ -27,6 +27,7 @@ struct Check: Codable, Equatable {
         addTools(facts.tools, versions)
         addProcessor(facts)
         addMemory(facts, wanted: memoryWanted)
+        addMounts(facts)
         addIOMMU(facts)
         addNICs(facts)
         addSpace(freeSpace, scratch)
@@ -101,11 +102,17 @@ struct Check: Codable, Equatable {
         }
     }
 
+    private mutating func addMounts(_ facts: Facts) {
+        guard !facts.hugetlbfs.isEmpty else { return }
+        add(.ok, "hugetlbfs", facts.hugetlbfs.joined(separator: ", "))
+    }
+
     private mutating func addIOMMU(_ facts: Facts) {
         guard let iommu = facts.iommu else { return }
-        if iommu.units.isEmpty && iommu.groups.isEmpty { return add(.ok, "IOMMU", "off") }
+        let asked = iommu.asked.isEmpty ? "" : " (kernel command line: \(iommu.asked.joined(separator: " ")))"
+        if iommu.units.isEmpty && iommu.groups.isEmpty { return add(.ok, "IOMMU", "off" + asked) }
         let types = Dictionary(grouping: iommu.groups, by: \.type).map { "\($0.value.count) \($0.key)" }.sorted()
-        let found = "\(iommu.units.count) units; groups: " + types.joined(separator: ", ")
+        let found = "\(iommu.units.count) units; groups: " + types.joined(separator: ", ") + asked
         if facts.cpu.isSandyBridge, iommu.isTranslating {
             return add(
                 .warning, "IOMMU", found + "; on Sandy Bridge NIC ports need it off",

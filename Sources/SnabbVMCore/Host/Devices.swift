@@ -6,6 +6,8 @@ extension Facts {
     struct IOMMU: Codable, Equatable {
         var units: [String]
         var groups: [Group]
+        /// What the kernel command line asks for, which is not always what came of it.
+        var asked: [String] = []
 
         struct Group: Codable, Equatable {
             var number: Int
@@ -33,6 +35,8 @@ extension Facts {
 extension Facts.IOMMU {
     init(_ tree: FileTree) {
         units = tree.names("/sys/class/iommu")
+        let words = (tree.line("/proc/cmdline") ?? "").split(separator: " ").map(String.init)
+        asked = words.filter { $0.contains("iommu") }
         let folder = "/sys/kernel/iommu_groups"
         groups = tree.names(folder).compactMap { name in
             Int(name).map {

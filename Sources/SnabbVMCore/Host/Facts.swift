@@ -7,6 +7,8 @@ struct Facts: Codable, Equatable {
     var kvm: KVM
     var memory: Memory
     var hugepages: [HugepagePool]
+    /// Where hugetlbfs is mounted, with the options that say its page size.
+    var hugetlbfs: [String]
     var privileges: Privileges
     var tools: Tools
     var iommu: IOMMU?
@@ -68,6 +70,7 @@ struct Facts: Codable, Equatable {
     {
         Facts(
             cpu: CPU(tree), kvm: KVM(tree), memory: Memory(tree), hugepages: HugepagePool.all(tree),
+            hugetlbfs: HugepagePool.mounts(tree),
             privileges: try Privileges(tree, qemuUser: arguments.qemuUser),
             tools: Tools(tree, qemu: arguments.qemu, searchPath: searchPath))
     }
@@ -142,6 +145,14 @@ extension Facts.HugepagePool {
         }
         if nodes.isEmpty { return pools(tree, "/sys/kernel/mm/hugepages", node: nil) }
         return nodes.flatMap { pools(tree, "/sys/devices/system/node/\($0)/hugepages", node: Int($0.dropFirst(4))) }
+    }
+
+    static func mounts(_ tree: FileTree) -> [String] {
+        (tree.text("/proc/mounts") ?? "").split(separator: "\n").compactMap { line in
+            let fields = line.split(separator: " ")
+            guard fields.count > 3, fields[2] == "hugetlbfs" else { return nil }
+            return "\(fields[1]) (\(fields[3]))"
+        }
     }
 
     private static func pools(_ tree: FileTree, _ folder: String, node: Int?) -> [Facts.HugepagePool] {

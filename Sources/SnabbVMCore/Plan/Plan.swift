@@ -1,5 +1,6 @@
 /// What was found out about the user's files before the plan.
 struct Inspected {
+    var folders: Folders
     var image: DiskImage?
     var cdrom: DiskImage?
     var kernel: String?
@@ -80,7 +81,7 @@ extension Plan {
         }
         guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
         name = arguments.name
-        folders = Folders(arguments, uid: facts.privileges.uid)
+        folders = inspected.folders
         cpus = arguments.cpus
         firmware = arguments.firmware
         stopTimeout = arguments.stopTimeout
@@ -108,7 +109,7 @@ extension Plan {
         try finishQEMU(arguments, facts, inspected)
     }
 
-    private static func missing(_ what: String, package: String) -> Failure {
+    static func missing(_ what: String, package: String) -> Failure {
         Failure(.host, "find", what, "it is not on PATH", remedy: "apt-get install \(package)")
     }
 
@@ -132,85 +133,6 @@ extension Plan {
             rest = rest.dropFirst(length)
         }
         return parts.joined(separator: "-")
-    }
-
-    private static func accelerator(
-        _ arguments: Arguments, _ facts: Facts
-    ) throws(Failure) -> (AcceleratorChoice, notes: [String]) {
-        let why: String
-        switch facts.kvm.state {
-        case .usable: return (arguments.accelerator == .tcg ? .tcg : .kvm, [])
-        case .absent: why = "there is no /dev/kvm"
-        case .notPermitted: why = "this user may not open /dev/kvm"
-        case .cannotRunGuests:
-            why = "/dev/kvm can't run ordinary guests here (\(facts.kvm.modules.joined(separator: ", ")) only)"
-        }
-        switch arguments.accelerator {
-        case .tcg: return (.tcg, [])
-        case .auto: return (.tcg, ["no hardware virtualisation, so the machine runs many times slower: \(why)"])
-        case .kvm: throw Failure(.host, "use", "--accel kvm", why, remedy: "see snabbvm check, or use --accel tcg")
-        }
-    }
-
-    private static func memory(
-        _ arguments: Arguments, _ facts: Facts, notes: inout [String]
-    ) throws(Failure) -> MemoryPlan {
-        let wanted = arguments.memory
-        guard wanted >= .mebibytes(16), wanted.bytes % (1 << 20) == 0 else {
-            throw Failure(.usage, "use", "--memory \(wanted)", "it is not a whole number of MB, 16 at least")
-        }
-        if let plan = try hugepages(arguments, facts) { return plan }
-        if arguments.hugepages == .auto {
-            notes.append("no hugepages on this host, so the machine has ordinary memory")
-        }
-        let most = min(facts.memory.total, facts.memory.limit ?? facts.memory.total)
-        if wanted > most {
-            let whose = facts.memory.limit == nil ? "the host has" : "the container may use"
-            throw Failure(
-                .host, "give the machine", "\(wanted) of memory", "\(whose) \(most)",
-                remedy: "ask for less with --memory")
-        }
-        if wanted > facts.memory.available {
-            notes.append("the machine may come to use \(wanted), and \(facts.memory.available) are available now")
-        }
-        return MemoryPlan(size: wanted)
-    }
-
-    /// nil where ordinary memory is to be used.
-    private static func hugepages(_ arguments: Arguments, _ facts: Facts) throws(Failure) -> MemoryPlan? {
-        var pools = facts.hugepages
-        switch arguments.hugepages {
-        case .off: return nil
-        case .auto:
-            pools = pools.filter { $0.total > 0 }
-            if pools.isEmpty { return nil }
-        case .required: break
-        case .size(let size): pools = pools.filter { $0.pageSize == size }
-        }
-        let wanted = arguments.memory
-        let needed = { (pool: Facts.HugepagePool) in Int((wanted.bytes + pool.pageSize.bytes - 1) / pool.pageSize.bytes)
-        }
-        let fitting = pools.filter { wanted.bytes % $0.pageSize.bytes == 0 }
-        // One node's memory serves best; the largest pages first, and then where most is free.
-        let ranked = fitting.filter { $0.free >= needed($0) }.sorted {
-            ($0.pageSize.bytes, $0.free) > ($1.pageSize.bytes, $1.free)
-        }
-        let nodes = Set(facts.hugepages.compactMap(\.node)).count
-        if let best = ranked.first {
-            return MemoryPlan(size: wanted, pageSize: best.pageSize, node: nodes > 1 ? best.node : nil)
-        }
-        for (size, pools) in Dictionary(grouping: fitting, by: \.pageSize.bytes).sorted(by: { $0.key > $1.key })
-        where pools.map(\.free).reduce(0, +) >= needed(pools[0]) {
-            return MemoryPlan(size: wanted, pageSize: ByteCount(size))
-        }
-        let counted = pools.filter { $0.total > 0 }
-        let small = (counted.isEmpty ? pools : counted).min { $0.pageSize < $1.pageSize }
-        let pageSize = small?.pageSize ?? .mebibytes(2)
-        let pages = (wanted.bytes + pageSize.bytes - 1) / pageSize.bytes
-        let free = pools.filter { $0.pageSize == pageSize }.map(\.free).reduce(0, +)
-        throw Failure(
-            .host, "give the machine", "\(wanted) in hugepages", "\(free) of \(pageSize) are free, \(pages) are needed",
-            remedy: "reserve more (sysctl vm.nr_hugepages), ask for less with --memory, or use --hugepages off")
     }
 
     /// Where VNC listens. In a container the port is published or not by Docker; on a host it is for this host alone.
@@ -258,148 +180,6 @@ extension Plan {
         return bytes.map { hexadecimal($0, digits: 2) }.joined(separator: ":")
     }
 
-    // MARK: - Folders, disks and seed
-
-    private mutating func planFolders() {
-        steps.append(.folder(path: folders.base, mode: 0o755, isShared: true))
-        // QEMU's user must pass through to its pipes; what is inside has modes of its own.
-        steps.append(.folder(path: folders.run, mode: 0o711, isShared: false))
-        if let scratch = folders.scratch { steps.append(.folder(path: scratch, mode: 0o755, isShared: true)) }
-        steps.append(.folder(path: folders.disks, mode: 0o700, isShared: folders.disksAreKept))
-    }
-
-    private mutating func planDisks(
-        _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected, qemuImg: String
-    ) throws(Failure) {
-        let image = inspected.image
-        if let image, image.format == .iso {
-            let size = arguments.diskSize ?? .mebibytes(2048)
-            try planDisk(on: nil, size: size, arguments, inspected, qemuImg: qemuImg, facts)
-            disks.append(DiskPlan(role: .cdrom, path: image.path, format: .iso, size: image.virtualSize))
-        } else if let image {
-            if let size = arguments.diskSize, size < image.virtualSize {
-                throw Failure(
-                    .image, "use", "--disk-size \(size)", "the image has \(image.virtualSize), and disks only grow")
-            }
-            try planDisk(on: image, size: arguments.diskSize, arguments, inspected, qemuImg: qemuImg, facts)
-        } else if let size = arguments.diskSize ?? (inspected.record?.diskSize) {
-            try planDisk(on: nil, size: size, arguments, inspected, qemuImg: qemuImg, facts)
-        }
-        if let cdrom = inspected.cdrom {
-            disks.append(DiskPlan(role: .cdrom, path: cdrom.path, format: .iso, size: cdrom.virtualSize))
-        }
-        if firmware == .uefi {
-            guard let variables = facts.tools.firmwareVariables else {
-                throw Failure(
-                    .host, "use", "--firmware uefi", "there is no UEFI firmware", remedy: "apt-get install ovmf")
-            }
-            if !inspected.hasKeptVariables { try planCopy(variables, to: folders.firmwareVariables, facts) }
-        }
-        if folders.disksAreKept {
-            let disk = disks.first { $0.role == .disk }
-            let kept = MachineRecord(
-                uuid: uuid, image: image, diskFormat: disk?.format, diskSize: disk?.size, isOverlay: disk?.base != nil)
-            let text = (try? JSON(encoding: kept).prettyText) ?? ""
-            steps.append(.file(path: folders.record, mode: 0o600, FileContent("\(text)\n")))
-        }
-    }
-
-    private func planCopyCommand(_ from: String, to: String, _ facts: Facts) throws(Failure) -> Command {
-        guard let cp = facts.tools.cp else { throw Plan.missing("cp", package: "coreutils") }
-        return Command(program: cp, arguments: ["--reflink=auto", "--sparse=auto", "--no-preserve=mode", from, to])
-    }
-
-    private mutating func planCopy(_ from: String, to: String, _ facts: Facts) throws(Failure) {
-        steps.append(.disk(path: to, [try planCopyCommand(from, to: Step.unfinished(to), facts)]))
-    }
-
-    /// The machine's own disk: an overlay on the image, a copy of it, or blank; or the one that --state kept.
-    private mutating func planDisk(
-        on image: DiskImage?, size: ByteCount?, _ arguments: Arguments, _ inspected: Inspected, qemuImg: String,
-        _ facts: Facts
-    ) throws(Failure) {
-        let path = folders.disk
-        let new = Step.unfinished(path)
-        let total = size ?? image?.virtualSize
-        if inspected.hasKeptDisk, let record = inspected.record, let format = record.diskFormat {
-            if record.isOverlay { try Plan.checkUnchanged(record.image, now: inspected.image, folders) }
-            if let size, let old = record.diskSize, size > old {
-                let words = ["resize", "-q", "-f", format.rawValue, path, "\(size.bytes)"]
-                steps.append(.run(Command(program: qemuImg, arguments: words)))
-            } else if let size = arguments.diskSize, let old = record.diskSize, size < old {
-                throw Failure(.image, "use", "--disk-size \(size)", "the kept disk has \(old), and disks only grow")
-            }
-            disks.append(
-                DiskPlan(
-                    role: .disk, path: path, base: record.isOverlay ? image : nil, format: format,
-                    size: max(total ?? ByteCount(0), record.diskSize ?? ByteCount(0))))
-            return
-        }
-        if arguments.copy, let image {
-            if let free = inspected.diskSpace, free.bytes < image.fileSize {
-                throw Failure(
-                    .noSpace, "copy", image.path,
-                    "\(folders.disks) has \(free) free, and it takes \(ByteCount(image.fileSize))",
-                    remedy: "choose another place with --scratch or --state, or leave out --copy")
-            }
-            var commands = [try planCopyCommand(image.path, to: new, facts)]
-            if let size, size > image.virtualSize {
-                commands.append(
-                    Command(
-                        program: qemuImg,
-                        arguments: ["resize", "-q", "-f", image.format.rawValue, new, "\(size.bytes)"]))
-            }
-            steps.append(.disk(path: path, commands))
-            disks.append(DiskPlan(role: .disk, path: path, format: image.format, size: total))
-            return
-        }
-        var words = ["create", "-q", "-f", "qcow2"]
-        if let image { words += ["-b", image.path, "-F", image.format.rawValue] }
-        words.append(new)
-        if let size { words.append("\(size.bytes)") }
-        steps.append(.disk(path: path, [Command(program: qemuImg, arguments: words)]))
-        disks.append(DiskPlan(role: .disk, path: path, base: image, format: .qcow2, size: total))
-    }
-
-    /// An overlay holds only what differs: on another image, or a changed one, it is a broken disk.
-    private static func checkUnchanged(_ before: DiskImage?, now: DiskImage?, _ folders: Folders) throws(Failure) {
-        guard let before else { return }
-        guard let now else {
-            throw Failure(.image, "boot the disk in", folders.disks, "it stands on \(before.path), which was not given")
-        }
-        let same = before.fileSize == now.fileSize && before.modified == now.modified && before.format == now.format
-        if same { return }
-        throw Failure(
-            .image, "boot the disk in", folders.disks,
-            before.path == now.path
-                ? "\(now.path) was changed since the disk was made on it"
-                : "it was made on \(before.path), and \(now.path) is another image",
-            remedy: "give the image as it was, or choose another --state folder")
-    }
-
-    private mutating func planSeed(_ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) throws(Failure) {
-        if inspected.seed.isEmpty, arguments.hostname == nil { return }
-        guard let xorriso = facts.tools.xorriso else { throw Plan.missing("xorriso", package: "xorriso") }
-        let content = try SeedContent(
-            inspected.seed, instanceID: uuid, hostname: arguments.hostname ?? name,
-            setsHostname: arguments.hostname != nil)
-        steps.append(.folder(path: folders.seedFiles, mode: 0o700, isShared: false))
-        var grafts: [String] = []
-        for (index, file) in content.files.enumerated() {
-            // The same bytes stand in the disk twice; one staged file serves both.
-            let first = content.files.firstIndex { $0.content == file.content } ?? index
-            let staged = "\(folders.seedFiles)/\(first)"
-            if first == index { steps.append(.file(path: staged, mode: 0o600, file.content)) }
-            grafts.append("\(file.path)=\(staged)")
-        }
-        let options = [
-            "-as", "mkisofs", "-quiet", "-no-pad", "-volid", arguments.seedLabel.rawValue, "-joliet", "-rock",
-        ]
-        steps.append(
-            .seed(path: folders.seed, Command(program: xorriso, arguments: options + ["-graft-points"] + grafts)))
-        disks.append(DiskPlan(role: .seed, path: folders.seed, format: .iso))
-    }
-
     // MARK: - Consoles
 
     static let pipes = ["serial", "qmp", "agent"]
@@ -444,38 +224,5 @@ extension Plan {
         let command = QEMUArguments(self, arguments, facts, inspected)
         qemu.arguments = command.words
         qemu.files = command.files
-    }
-}
-
-/// tmux's own settings: what a user of the old launcher knows, and the windows.
-struct TmuxSettings {
-    var name: String
-    var program: String
-    var base: String
-    var firmware: Firmware
-
-    var text: String {
-        let relay = { (stream: StreamName) in
-            "\(program.tmuxQuoted) relay \(stream.rawValue) --name \(name) --run-dir \(base.tmuxQuoted)"
-        }
-        let rest = [StreamName.serial, .log].map { "new-window -d -t =\(name): -n \($0.rawValue) \(relay($0))" }
-        // UEFI draws pixels, which a terminal can't show; its serial console says the same.
-        let first = firmware == .uefi ? ["select-window -t =\(name):serial"] : []
-        return
-            ([
-                "set -g default-terminal screen-256color", "set -g history-limit 20000", "set -s escape-time 50",
-                "set -g update-environment ''", "set -g window-size latest", "set -g mouse off",
-                "set -g status-left '[#S] '", "set -g status-left-length 40", "set -g status-right-length 60",
-                "set -g status-right 'C-b n next window, C-b [ scroll '",
-                "set -g window-status-separator ' '", "set -g set-titles on",
-                "set -g set-titles-string 'snabbvm #S: #W'",
-                "new-session -d -x 80 -y 25 -s \(name) -n screen \(relay(.screen))",
-            ] + rest + first).joined(separator: "\n") + "\n"
-    }
-}
-
-extension String {
-    fileprivate var tmuxQuoted: String {
-        "'" + split(separator: "'", omittingEmptySubsequences: false).joined(separator: #"'"'"'"#) + "'"
     }
 }

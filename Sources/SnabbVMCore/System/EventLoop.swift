@@ -58,11 +58,10 @@ final class EventLoop {
         signal(SIGPIPE, SIG_IGN)
     }
 
-    /// For a program that replaces this one.
+    /// For what may be interrupted like any other program.
     static func releaseSignals() {
         var set = signalSet()
         sigprocmask(SIG_UNBLOCK, &set, nil)
-        signal(SIGPIPE, SIG_DFL)
     }
 
     private static func signalSet() -> sigset_t {

@@ -59,6 +59,11 @@ import Testing
         #expect(pools == [.init(node: nil, pageSize: .mebibytes(1024), total: 3, free: 0)])
     }
 
+    @Test func findsWhereHugetlbfsIsMounted() {
+        _ = scratch.file("proc/mounts", "proc /proc proc rw 0 0\nnone /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\n")
+        #expect(Facts.HugepagePool.mounts(tree) == ["/dev/hugepages (rw,pagesize=2M)"])
+    }
+
     @Test func readsMemoryAndItsLimit() {
         _ = scratch.file("proc/meminfo", "MemTotal:  8388608 kB\nMemAvailable:  4194304 kB\n")
         #expect(Facts.Memory(tree).available == .mebibytes(4096))
@@ -117,6 +122,8 @@ import Testing
 
     @Test func tellsTheTruthAboutTheIOMMU() {
         #expect(Facts.IOMMU(tree).units == [])
+        _ = scratch.file("proc/cmdline", "quiet intel_iommu=off\n")
+        #expect(Facts.IOMMU(tree).asked == ["intel_iommu=off"])
         _ = scratch.folder("sys/class/iommu/dmar0")
         _ = scratch.file("sys/kernel/iommu_groups/3/type", "DMA-FQ\n")
         _ = scratch.folder("sys/kernel/iommu_groups/3/devices/0000:05:00.0")

@@ -7,7 +7,7 @@ enum Samples {
             cpu: .init(model: "Sample CPU", count: 8, isSandyBridge: false),
             kvm: .init(state: .usable, group: 108, modules: ["kvm", "kvm_intel"]),
             memory: .init(total: .mebibytes(16384), available: .mebibytes(12000)),
-            hugepages: [],
+            hugepages: [], hugetlbfs: [],
             privileges: .init(
                 uid: 0, inContainer: false, firstUnprivilegedPort: 1024, capabilities: .max,
                 qemuUser: User(uid: 65534, gid: 65534)),
@@ -27,7 +27,7 @@ enum Samples {
         _ words: String..., facts: Facts = facts, change: (inout Inspected) -> Void = { _ in }
     ) throws -> Plan {
         let arguments = try Parser.parse(words.isEmpty ? ["/u/disk.qcow2"] : words, environment: [:])
-        var inspected = Inspected()
+        var inspected = Inspected(folders: Folders(arguments, uid: 0))
         inspected.image = arguments.image == nil ? nil : image
         inspected.programPath = "/usr/bin/snabbvm"
         change(&inspected)

@@ -1,0 +1,142 @@
+/// The steps that make the machine's folders, its disks and the seed.
+extension Plan {
+    mutating func planFolders() {
+        steps.append(.folder(path: folders.base, mode: 0o755, isShared: true))
+        // QEMU's user must pass through to its pipes; what is inside has modes of its own.
+        steps.append(.folder(path: folders.run, mode: 0o711, isShared: false))
+        if let scratch = folders.scratch { steps.append(.folder(path: scratch, mode: 0o755, isShared: true)) }
+        steps.append(.folder(path: folders.disks, mode: 0o700, isShared: folders.disksAreKept))
+    }
+
+    mutating func planDisks(
+        _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected, qemuImg: String
+    ) throws(Failure) {
+        let image = inspected.image
+        if let image, image.format == .iso {
+            let size = arguments.diskSize ?? .mebibytes(2048)
+            try planDisk(on: nil, size: size, arguments, inspected, qemuImg: qemuImg, facts)
+            disks.append(DiskPlan(role: .cdrom, path: image.path, format: .iso, size: image.virtualSize))
+        } else if let image {
+            if let size = arguments.diskSize, size < image.virtualSize {
+                throw Failure(
+                    .image, "use", "--disk-size \(size)", "the image has \(image.virtualSize), and disks only grow")
+            }
+            try planDisk(on: image, size: arguments.diskSize, arguments, inspected, qemuImg: qemuImg, facts)
+        } else if let size = arguments.diskSize ?? (inspected.record?.diskSize) {
+            try planDisk(on: nil, size: size, arguments, inspected, qemuImg: qemuImg, facts)
+        }
+        if let cdrom = inspected.cdrom {
+            disks.append(DiskPlan(role: .cdrom, path: cdrom.path, format: .iso, size: cdrom.virtualSize))
+        }
+        if firmware == .uefi {
+            guard let variables = facts.tools.firmwareVariables else {
+                throw Failure(
+                    .host, "use", "--firmware uefi", "there is no UEFI firmware", remedy: "apt-get install ovmf")
+            }
+            if !inspected.hasKeptVariables { try planCopy(variables, to: folders.firmwareVariables, facts) }
+        }
+        if folders.disksAreKept {
+            let disk = disks.first { $0.role == .disk }
+            let kept = MachineRecord(
+                uuid: uuid, image: image, diskFormat: disk?.format, diskSize: disk?.size, isOverlay: disk?.base != nil)
+            let text = (try? JSON(encoding: kept).prettyText) ?? ""
+            steps.append(.file(path: folders.record, mode: 0o600, FileContent("\(text)\n")))
+        }
+    }
+
+    private func planCopyCommand(_ from: String, to: String, _ facts: Facts) throws(Failure) -> Command {
+        guard let cp = facts.tools.cp else { throw Plan.missing("cp", package: "coreutils") }
+        return Command(program: cp, arguments: ["--reflink=auto", "--sparse=auto", "--no-preserve=mode", from, to])
+    }
+
+    private mutating func planCopy(_ from: String, to: String, _ facts: Facts) throws(Failure) {
+        steps.append(.disk(path: to, [try planCopyCommand(from, to: Step.unfinished(to), facts)]))
+    }
+
+    /// The machine's own disk: an overlay on the image, a copy of it, or blank; or the one that --state kept.
+    private mutating func planDisk(
+        on image: DiskImage?, size: ByteCount?, _ arguments: Arguments, _ inspected: Inspected, qemuImg: String,
+        _ facts: Facts
+    ) throws(Failure) {
+        let path = folders.disk
+        let new = Step.unfinished(path)
+        let total = size ?? image?.virtualSize
+        if inspected.hasKeptDisk, let record = inspected.record, let format = record.diskFormat {
+            if record.isOverlay { try Plan.checkUnchanged(record.image, now: inspected.image, folders) }
+            if let size, let old = record.diskSize, size > old {
+                let words = ["resize", "-q", "-f", format.rawValue, path, "\(size.bytes)"]
+                steps.append(.run(Command(program: qemuImg, arguments: words)))
+            } else if let size = arguments.diskSize, let old = record.diskSize, size < old {
+                throw Failure(.image, "use", "--disk-size \(size)", "the kept disk has \(old), and disks only grow")
+            }
+            disks.append(
+                DiskPlan(
+                    role: .disk, path: path, base: record.isOverlay ? image : nil, format: format,
+                    size: max(total ?? ByteCount(0), record.diskSize ?? ByteCount(0))))
+            return
+        }
+        if arguments.copy, let image {
+            if let free = inspected.diskSpace, free.bytes < image.fileSize {
+                throw Failure(
+                    .noSpace, "copy", image.path,
+                    "\(folders.disks) has \(free) free, and it takes \(ByteCount(image.fileSize))",
+                    remedy: "choose another place with --scratch or --state, or leave out --copy")
+            }
+            var commands = [try planCopyCommand(image.path, to: new, facts)]
+            if let size, size > image.virtualSize {
+                commands.append(
+                    Command(
+                        program: qemuImg,
+                        arguments: ["resize", "-q", "-f", image.format.rawValue, new, "\(size.bytes)"]))
+            }
+            steps.append(.disk(path: path, commands))
+            disks.append(DiskPlan(role: .disk, path: path, format: image.format, size: total))
+            return
+        }
+        var words = ["create", "-q", "-f", "qcow2"]
+        if let image { words += ["-b", image.path, "-F", image.format.rawValue] }
+        words.append(new)
+        if let size { words.append("\(size.bytes)") }
+        steps.append(.disk(path: path, [Command(program: qemuImg, arguments: words)]))
+        disks.append(DiskPlan(role: .disk, path: path, base: image, format: .qcow2, size: total))
+    }
+
+    /// An overlay holds only what differs: on another image, or a changed one, it is a broken disk.
+    private static func checkUnchanged(_ before: DiskImage?, now: DiskImage?, _ folders: Folders) throws(Failure) {
+        guard let before else { return }
+        guard let now else {
+            throw Failure(.image, "boot the disk in", folders.disks, "it stands on \(before.path), which was not given")
+        }
+        let same = before.fileSize == now.fileSize && before.modified == now.modified && before.format == now.format
+        if same { return }
+        throw Failure(
+            .image, "boot the disk in", folders.disks,
+            before.path == now.path
+                ? "\(now.path) was changed since the disk was made on it"
+                : "it was made on \(before.path), and \(now.path) is another image",
+            remedy: "give the image as it was, or choose another --state folder")
+    }
+
+    mutating func planSeed(_ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) throws(Failure) {
+        if inspected.seed.isEmpty, arguments.hostname == nil { return }
+        guard let xorriso = facts.tools.xorriso else { throw Plan.missing("xorriso", package: "xorriso") }
+        let content = try SeedContent(
+            inspected.seed, instanceID: uuid, hostname: arguments.hostname ?? name,
+            setsHostname: arguments.hostname != nil)
+        steps.append(.folder(path: folders.seedFiles, mode: 0o700, isShared: false))
+        var grafts: [String] = []
+        for (index, file) in content.files.enumerated() {
+            // The same bytes stand in the disk twice; one staged file serves both.
+            let first = content.files.firstIndex { $0.content == file.content } ?? index
+            let staged = "\(folders.seedFiles)/\(first)"
+            if first == index { steps.append(.file(path: staged, mode: 0o600, file.content)) }
+            grafts.append("\(file.path)=\(staged)")
+        }
+        let options = [
+            "-as", "mkisofs", "-quiet", "-no-pad", "-volid", arguments.seedLabel.rawValue, "-joliet", "-rock",
+        ]
+        steps.append(
+            .seed(path: folders.seed, Command(program: xorriso, arguments: options + ["-graft-points"] + grafts)))
+        disks.append(DiskPlan(role: .seed, path: folders.seed, format: .iso))
+    }
+}
