@@ -17,10 +17,12 @@ enum YAML {
         }
         defer { yaml_parser_delete(parser) }
         var reader = Reader(parser: parser)
-        return try bytes.withUnsafeBufferPointer { buffer throws(YAMLSyntaxError) in
+        // A Result, since the closure's own error type is lost on Swift 6.0.
+        let result = bytes.withUnsafeBufferPointer { buffer -> Result<JSON, YAMLSyntaxError> in
             yaml_parser_set_input_string(parser, buffer.baseAddress, buffer.count)
-            return try reader.document()
+            do throws(YAMLSyntaxError) { return .success(try reader.document()) } catch { return .failure(error) }
         }
+        return try result.get()
     }
 
     private struct Reader {

@@ -33,8 +33,8 @@ struct ControlClient {
             return Failure(.noMachine, "talk to machine", name, error, remedy: "run it as the user who started it")
         }
         switch Ledger.isHeld(folders.ledger) {
-        case true: return Failure(.noMachine, "talk to machine", name, "it is starting or ending")
-        case false:
+        case true?: return Failure(.noMachine, "talk to machine", name, "it is starting or ending")
+        case false?:
             return Failure(
                 .noMachine, "talk to machine", name, "its launcher was killed",
                 remedy: "snabbvm release --name \(name) gives back what it left")

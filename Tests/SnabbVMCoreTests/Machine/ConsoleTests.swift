@@ -22,6 +22,12 @@ struct ConsoleTests {
             "sh -c '\(words.replacingOccurrences(of: "'", with: #"'\''"#)); echo ended with $?; sleep 1000'")
     }
 
+    /// A server that is ending would take the next session with it.
+    private func closeTerminal() throws {
+        try tmux("kill-server")
+        #expect(eventually { processesNaming(self.socket).isEmpty })
+    }
+
     private var screen: String { (try? tmux("capture-pane", "-p")) ?? "" }
 
     private func launch(_ arguments: [String] = []) throws {
@@ -35,7 +41,7 @@ struct ConsoleTests {
         let control = ["--name", "test", "--run-dir", "\(scratch.path)/run"]
         #expect(try run(Parts.snabbvm, ["stop", "--now"] + control).code == 0)
         #expect(eventually { self.screen.contains("ended with 0") }, "\(screen)")
-        try tmux("kill-server")
+        try closeTerminal()
         expectNothingLeft(scratch)
     }
 
@@ -84,14 +90,14 @@ struct ConsoleTests {
         #expect(eventually { self.screen.contains("snabbvm demo: ready") }, "\(screen)")
         try tmux("send-keys", "C-b", "d")
         #expect(eventually { self.screen.contains("ended with 0") }, "\(screen)")
-        try tmux("kill-server")
+        try closeTerminal()
         // One stream alone, its past included; Control-] leaves.
         for stream in ["serial", "screen"] {
             try start(["console", stream] + control)
             #expect(eventually { self.screen.contains("snabbvm demo: ready") }, "\(stream): \(screen)")
             try tmux("send-keys", "C-]")
             #expect(eventually { self.screen.contains("ended with 0") }, "\(screen)")
-            try tmux("kill-server")
+            try closeTerminal()
         }
         #expect(machine.isRunning)
         #expect(try machine.ask("stop", "--now").code == 0)
