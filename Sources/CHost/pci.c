@@ -22,8 +22,8 @@ static void failed(char *format, ...) {
 
 static void ignored(char *format, ...) { (void)format; }
 
-int chost_pci_scan(const char *sysfs_path, struct chost_pci_function *functions, int capacity, char *message,
-                   size_t message_size) {
+int chost_pci_scan(const char *sysfs_path, struct chost_pci_function *functions, char *names, int capacity,
+                   char *message, size_t message_size) {
     struct pci_access *volatile access = pci_alloc();
     volatile int count = 0;
     if (setjmp(escape) != 0) {
@@ -49,8 +49,8 @@ int chost_pci_scan(const char *sysfs_path, struct chost_pci_function *functions,
             f->vendor_id = device->vendor_id;
             f->device_id = device->device_id;
             f->class_id = device->device_class;
-            pci_lookup_name(access, f->name, sizeof f->name, PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE, device->vendor_id,
-                            device->device_id);
+            pci_lookup_name(access, names + count * chost_pci_name_size, chost_pci_name_size,
+                            PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE, device->vendor_id, device->device_id);
         }
         count++;
     }

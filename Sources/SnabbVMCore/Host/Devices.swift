@@ -62,20 +62,18 @@ extension Facts.NIC {
     static func all(_ tree: FileTree) throws(Failure) -> [Facts.NIC] {
         let bus = "/sys/bus/pci"
         guard tree.exists("\(bus)/devices") else { return [] }
-        return try scan(tree.path(bus)).filter { $0.class_id >> 8 == 0x02 }.map { function in
-            let address =
-                "\(part(function.domain, 4)):\(part(function.bus, 2)):\(part(function.device, 2)).\(function.function)"
+        return try scan(tree.path(bus)).filter { $0.function.class_id >> 8 == 0x02 }.map { function, name in
+            let address = [
+                part(function.domain, 4), part(function.bus, 2), part(function.device, 2) + ".\(function.function)",
+            ].joined(separator: ":")
             let id = "\(part(function.vendor_id, 4)):\(part(function.device_id, 4))"
             let folder = "\(bus)/devices/\(address)"
-            let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }.flatMap {
-                tree.names("\(folder)/\($0)/net")
-            }
-            let name = withUnsafeBytes(of: function.name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
+            let interfaces = ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") }
             return Facts.NIC(
                 address: address, id: id, name: name, driver: tree.linkName("\(folder)/driver"),
                 snabbDriver: drivers[id], iommuGroup: tree.linkName("\(folder)/iommu_group").flatMap { Int($0) },
-                numaNode: tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 },
-                interfaces: tree.names("\(folder)/net") + virtio)
+                numaNode: tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 }, interfaces: interfaces)
         }.sorted { $0.address < $1.address }
     }
 
@@ -83,18 +81,23 @@ extension Facts.NIC {
         hexadecimal(UInt64(value), digits: digits)
     }
 
-    private static func scan(_ path: String) throws(Failure) -> [chost_pci_function] {
+    private static func scan(_ path: String) throws(Failure) -> [(function: chost_pci_function, name: String)] {
         var capacity = 256
         while true {
             var functions = [chost_pci_function](repeating: chost_pci_function(), count: capacity)
+            var names = [CChar](repeating: 0, count: capacity * Int(chost_pci_name_size))
             var message = [CChar](repeating: 0, count: 256)
-            let count = Int(chost_pci_scan(path, &functions, Int32(capacity), &message, message.count))
-            if count < 0 {
-                let words = message.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-                throw Failure(.host, "read the PCI devices in", path, String(decoding: words, as: UTF8.self))
+            let count = Int(chost_pci_scan(path, &functions, &names, Int32(capacity), &message, message.count))
+            if count < 0 { throw Failure(.host, "read the PCI devices in", path, text(message[...])) }
+            if count <= capacity {
+                let size = Int(chost_pci_name_size)
+                return (0..<count).map { (functions[$0], text(names[$0 * size..<($0 + 1) * size])) }
             }
-            if count <= capacity { return Array(functions[..<count]) }
             capacity = count
         }
+    }
+
+    private static func text(_ characters: ArraySlice<CChar>) -> String {
+        String(decoding: characters.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 }

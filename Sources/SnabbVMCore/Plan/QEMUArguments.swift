@@ -12,7 +12,7 @@ struct QEMUArguments {
         add(
             "-smbios",
             "type=1,manufacturer=snabbvm,product=snabbvm,version=\(Help.version),serial=\(plan.uuid),sku=\(plan.name)")
-        add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+        add("-sandbox", "on,obsolete=deny,elevateprivileges=children,spawn=deny,resourcecontrol=deny")
         add("-rtc", "base=utc")
         add("-boot", "menu=off,strict=on")
         addControl(plan)
