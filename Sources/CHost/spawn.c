@@ -39,6 +39,8 @@ static const char *become(const struct chost_spawn *r, pid_t parent) {
         if (setresgid(r->gid, r->gid, r->gid) < 0) return "set the group";
         if (setresuid(r->uid, r->uid, r->uid) < 0) return "set the user";
     }
+    // No program started from here can gain rights, whatever it executes.
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return "give up new rights";
     // After the change of user, which clears it.
     if (r->death_signal != 0) {
         if (prctl(PR_SET_PDEATHSIG, r->death_signal) < 0) return "set the death signal";

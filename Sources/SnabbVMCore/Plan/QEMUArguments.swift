@@ -12,7 +12,9 @@ struct QEMUArguments {
         add(
             "-smbios",
             "type=1,manufacturer=snabbvm,product=snabbvm,version=\(Help.version),serial=\(plan.uuid),sku=\(plan.name)")
-        add("-sandbox", "on,obsolete=deny,elevateprivileges=children,spawn=deny,resourcecontrol=deny")
+        // Not elevateprivileges=deny: the ncurses of Debian 13 asks for its own user while it draws, and would die of it.
+        // QEMU is started so that it can't gain rights.
+        add("-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny")
         add("-rtc", "base=utc")
         add("-boot", "menu=off,strict=on")
         addControl(plan)

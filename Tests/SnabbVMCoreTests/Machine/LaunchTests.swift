@@ -297,6 +297,7 @@ struct LaunchTests {
         #expect(status.contains("Uid:\t65534\t65534\t65534\t65534"))
         #expect(status.contains("CapEff:\t0000000000000000"))
         #expect(status.contains("Seccomp:\t2"))
+        #expect(status.contains("NoNewPrivs:\t1"))
         #expect(!status.contains("Groups:\t0"))
         #expect(try machine.ask("stop", "--now").code == 0)
     }
