@@ -8,8 +8,15 @@ final class Log {
     private let json: Bool
     /// While tmux has the terminal, nothing else may write there.
     var isOnTerminal = true
-    /// Where lines go besides.
-    var listener: ((String) -> Void)?
+    /// Where lines go besides: first those that were said before.
+    var listener: ((String) -> Void)? {
+        didSet {
+            guard let listener else { return }
+            for line in early { listener(line) }
+            early = []
+        }
+    }
+    private var early: [String] = []
 
     init(verbosity: Verbosity, json: Bool) {
         self.verbosity = verbosity
@@ -29,11 +36,15 @@ final class Log {
         } else {
             Log.print("snabbvm: \(failure.line)")
         }
-        listener?("snabbvm: \(failure.line)")
+        tell(failure.line)
+    }
+
+    private func tell(_ line: String) {
+        if let listener { listener(line) } else { early.append(line) }
     }
 
     private func say(_ level: Level, _ text: String) {
-        listener?((level == .warning ? "warning: " : "") + text.oneLine)
+        tell((level == .warning ? "warning: " : "") + text.oneLine)
         let wanted: Verbosity = level == .verbose ? .verbose : .normal
         guard verbosity >= wanted, isOnTerminal else { return }
         if json {
