@@ -14,14 +14,16 @@ struct Preparation {
         let share = arguments.shareFolder ?? Preparation.shareFolder(of: inspected.programPath)
         let finder = ImageFinder(demoFolder: share)
 
+        try Preparation.readState(folders, into: &inspected)
+        guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
+
         // qemu-img works while the rest is read.
-        let image = try Preparation.image(arguments, finder).map {
-            try ImageInspection(
-                $0, format: arguments.format, qemuImg: facts.tools.qemuImg ?? "qemu-img", loop: loop)
+        let image = try Preparation.image(arguments, finder, inspected).map { path, format in
+            try ImageInspection(path, format: format, qemuImg: qemuImg, loop: loop)
         }
         let cdrom = try arguments.cdrom.map {
             try ImageInspection(
-                try finder.find($0, what: "CD", kind: .image), format: .iso, qemuImg: "", loop: loop)
+                try finder.find($0, what: "CD", kind: .image), format: .iso, qemuImg: qemuImg, loop: loop)
         }
         inspected.kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
         inspected.initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
@@ -34,16 +36,28 @@ struct Preparation {
         inspected.hasVNCPassword = vncPassword != nil
         inspected.takenPorts = Preparation.takenPorts(arguments, facts)
         inspected.diskSpace = Files.freeSpace(Files.existingPart(of: folders.disks))
-        try Preparation.readState(folders, into: &inspected)
 
         inspected.image = try image?.finish()
         inspected.cdrom = try cdrom?.finish()
         plan = try Plan(arguments, facts, inspected)
     }
 
-    private static func image(_ arguments: Arguments, _ finder: ImageFinder) throws(Failure) -> String? {
-        guard let name = arguments.image else { return nil }
-        return name == "demo" ? try finder.demo() : try finder.find(name, what: "image")
+    /// The image to read. A kept disk knows what it stands on, which then need not be said again.
+    private static func image(
+        _ arguments: Arguments, _ finder: ImageFinder, _ inspected: Inspected
+    ) throws(Failure) -> (path: String, format: DiskFormat?)? {
+        let kept = inspected.hasKeptDisk ? inspected.record : nil
+        let base = kept?.isOverlay == true ? kept?.image : nil
+        guard let name = arguments.image else {
+            if kept == nil, arguments.kernel == nil, arguments.cdrom == nil {
+                throw Failure(
+                    .usage, "run", "a machine", "no IMAGE given, and no disk is kept in \(inspected.folders.disks)",
+                    remedy: "give a disk image")
+            }
+            return try base.map { base throws(Failure) in (try finder.find(base.path, what: "image"), base.format) }
+        }
+        let path = name == "demo" ? try finder.demo() : try finder.find(name, what: "image")
+        return (path, arguments.format ?? (base?.path == path ? base?.format : nil))
     }
 
     /// PREFIX/share/snabbvm for PREFIX/bin/snabbvm.

@@ -130,7 +130,7 @@ enum Parser {
 
     private static func checkTogether(_ arguments: Arguments) throws(Failure) {
         guard [.run, .demo].contains(arguments.verb) else { return }
-        if arguments.image == nil, arguments.kernel == nil, arguments.cdrom == nil {
+        if arguments.image == nil, arguments.kernel == nil, arguments.cdrom == nil, arguments.state == nil {
             throw usage("run", "a machine", "no IMAGE given", "give a disk image, or 'demo' for the built-in machine")
         }
         if let port = arguments.ports.first {

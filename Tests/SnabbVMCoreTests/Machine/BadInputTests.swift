@@ -25,6 +25,7 @@ struct BadInputTests {
     @Test func arguments() throws {
         try expectLine(.usage, "did you mean --memory?", ["--memor", "1G", "demo"])
         try expectLine(.usage, "no IMAGE given", [])
+        try expectLine(.usage, "no disk is kept in", ["--state", "\(scratch.path)/none"])
         try expectLine(.usage, "'lots' is not SIZE", ["-m", "lots", "demo"])
         try expectLine(.usage, "SNABBVM_CPUS=many", ["demo"], environment: ["SNABBVM_CPUS": "many"])
         try expectLine(.usage, "no such user", ["--qemu-user", "nobody-at-all", "demo"])
@@ -34,6 +35,24 @@ struct BadInputTests {
         try expectLine(
             .usage, "there is no password in it",
             ["--vnc", "5979", "--vnc-password-file", scratch.file("none", "\n"), "demo"])
+    }
+
+    @Test func keptDisksThatStandOnAnotherImage() throws {
+        let image = scratch.file(
+            "disk.img", [UInt8](repeating: 0x55, count: 510) + [0x55, 0xaa] + [UInt8](repeating: 1, count: 4096))
+        let state = "\(scratch.path)/state"
+        let stub = ["--qemu", "/bin/false", "--state", state]
+        try expectLine(.qemu, "exit code 1", stub + [image])
+        #expect(Files.names(state).sorted() == ["disk.img", "machine.json"])
+        let before = try Files.read("\(state)/disk.img", limit: 1 << 20)
+        try expectLine(.image, "is another image", stub + ["--format", "raw", Parts.demo])
+        _ = scratch.file("disk.img", [UInt8](repeating: 0x55, count: 510) + [0x55, 0xaa, 2])
+        try expectLine(.image, "was changed since", stub + [image])
+        unlink(image)
+        try expectLine(.image, "there is no such file", stub)
+        unlink("\(state)/machine.json")
+        try expectLine(.image, "there is no machine.json", stub + [Parts.demo])
+        #expect(try Files.read("\(state)/disk.img", limit: 1 << 20) == before)
     }
 
     @Test func images() throws {

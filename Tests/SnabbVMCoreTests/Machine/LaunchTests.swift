@@ -110,6 +110,10 @@ struct LaunchTests {
         #expect(second.output.contains("disk: kept \(96 << 11)"), "\(second.output.suffix(500))")
         #expect(first.given("meta-data") == second.given("meta-data"))
         #expect(Files.names(state).sorted() == ["disk.img", "machine.json"])
+        // The disk knows its image, and what that was taken for.
+        let unnamed = try TestMachine(LaunchTests.kernel + ["-u", script, "--state", state], in: scratch)
+        #expect(unnamed.code() == 0, "\(unnamed.errors)")
+        #expect(unnamed.output.contains("disk: kept"))
         // The same folder for two machines at once would be two guests on one disk.
         let third = try TestMachine(LaunchTests.kernel + ["--state", state, image], in: scratch, name: "third")
         #expect(eventually { FileManager.default.fileExists(atPath: "\(scratch.path)/run/third/control") })
