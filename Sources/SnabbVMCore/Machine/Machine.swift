@@ -70,8 +70,9 @@ final class Machine {
             stop(now: signal == SIGQUIT)
         }
         let logFile = LogFile(plan.folders.log)
-        log.listener = { [unowned self] line in
-            logStream.received(Array("\(line)\r\n".utf8))
+        logStream.received(Array("The launcher's log; with every step it is in \(plan.folders.log)\r\n".utf8))
+        log.listener = { [unowned self] line, isShown in
+            if isShown { logStream.received(Array("\(line)\r\n".utf8)) }
             logFile?.write(line)
         }
     }

@@ -10,11 +10,9 @@ struct Errno: Error, Equatable, CustomStringConvertible {
     static let exists = Errno(code: EEXIST)
     static let denied = Errno(code: EACCES)
     static let notPermitted = Errno(code: EPERM)
-    static let noProcess = Errno(code: ESRCH)
     static let notEmpty = Errno(code: ENOTEMPTY)
     static let noSpace = Errno(code: ENOSPC)
     static let quotaExceeded = Errno(code: EDQUOT)
-    static let refused = Errno(code: ECONNREFUSED)
     static let readOnly = Errno(code: EROFS)
 
     var description: String { String(cString: strerror(code)) }

@@ -2,21 +2,21 @@ import Glibc
 
 /// What the launcher says: to the user, to the log file, and to who looks at the log window.
 final class Log {
-    enum Level: String { case error, warning, note, verbose }
+    enum Level: String { case warning, note, verbose }
 
     private let verbosity: Verbosity
     private let json: Bool
     /// While tmux has the terminal, nothing else may write there.
     var isOnTerminal = true
-    /// Where lines go besides: first those that were said before.
-    var listener: ((String) -> Void)? {
+    /// Where all lines go besides, those too that were said before; and whether they are for the user to see.
+    var listener: ((_ line: String, _ isShown: Bool) -> Void)? {
         didSet {
             guard let listener else { return }
-            for line in early { listener(line) }
+            for (line, isShown) in early { listener(line, isShown) }
             early = []
         }
     }
-    private var early: [String] = []
+    private var early: [(String, Bool)] = []
 
     init(verbosity: Verbosity, json: Bool) {
         self.verbosity = verbosity
@@ -36,21 +36,22 @@ final class Log {
         } else {
             Log.print("snabbvm: \(failure.line)")
         }
-        tell(failure.line)
+        tell(failure.line, isShown: true)
     }
 
-    private func tell(_ line: String) {
-        if let listener { listener(line) } else { early.append(line) }
+    private func tell(_ line: String, isShown: Bool) {
+        if let listener { listener(line, isShown) } else { early.append((line, isShown)) }
     }
 
     private func say(_ level: Level, _ text: String) {
-        tell((level == .warning ? "warning: " : "") + text.oneLine)
-        let wanted: Verbosity = level == .verbose ? .verbose : .normal
-        guard verbosity >= wanted, isOnTerminal else { return }
+        let line = (level == .warning ? "warning: " : "") + text.oneLine
+        let isShown = verbosity >= (level == .verbose ? .verbose : .normal)
+        tell(line, isShown: isShown)
+        guard isShown, isOnTerminal else { return }
         if json {
             Log.print((["level": .string(level.rawValue), "message": .string(text)] as JSON).text)
         } else {
-            Log.print("snabbvm: " + (level == .warning ? "warning: " : "") + text.oneLine)
+            Log.print("snabbvm: \(line)")
         }
     }
 
@@ -59,8 +60,4 @@ final class Log {
         let bytes = Array("\(line)\n".utf8)
         _ = bytes.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }
-}
-
-extension String {
-    func cut(to length: Int) -> String { count > length ? prefix(length) + "…" : self }
 }
