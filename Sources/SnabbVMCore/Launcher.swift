@@ -64,8 +64,7 @@ public enum Launcher {
             let preparation = try Preparation(arguments, loop)
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
-            let kept = folders.disksAreKept ? folders.disks : nil
-            try StepRunner(ledger: ledger, loop: loop, keptFolder: kept, log: log).run(plan.steps)
+            try StepRunner(ledger: ledger, loop: loop, folders: folders, log: log).run(plan.steps)
             machine = try Machine(plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword)
             ending = try machine!.run(hasTerminal: isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1)
         } catch is Interruption {
@@ -73,8 +72,10 @@ public enum Launcher {
         } catch {
             ending = .failed(unforeseen(error))
         }
-        let code = end(ending, machine, ledger, loop, arguments, log)
+        let (code, line) = end(ending, machine, ledger, loop, arguments, log)
+        // Whoever waits for the end may start it again at once.
         _ = consume stateLock
+        machine?.tellEnd(line, code: code)
         return code
     }
 
@@ -83,15 +84,18 @@ public enum Launcher {
 
     /// Finds what an earlier launcher left when it was killed, and gives it back first.
     private static func clear(_ ledger: Ledger, _ log: Log) throws {
-        let processes = ledger.changes.contains { if case .process = $0 { true } else { false } }
-        if processes { log.note("giving back what a killed launcher left") }
-        if let failure = ledger.unwind(keepingName: true).first { throw failure }
+        let hasProcess = { ledger.changes.contains { if case .process = $0 { true } else { false } } }
+        if hasProcess() { log.note("giving back what a killed launcher left") }
+        let failures = ledger.unwind(keepingName: true)
+        // What others put into a folder of ours is no obstacle; a process that still has the disk is.
+        if hasProcess(), let failure = failures.first { throw failure }
+        for failure in failures { log.warning(failure.line) }
     }
 
     /// Gives everything back, then says how it was: the first cause first, whatever happens while cleaning up.
     private static func end(
         _ ending: Ending, _ machine: Machine?, _ ledger: Ledger, _ loop: EventLoop, _ arguments: Arguments, _ log: Log
-    ) -> Int32 {
+    ) -> (code: Int32, line: String) {
         // From here on there is nothing left to hurry.
         loop.onSignal = { _ in }
         let uptime = MachineStatus.duration(machine?.uptime ?? 0)
@@ -120,7 +124,6 @@ public enum Launcher {
         if case .failed(let failure) = ending { log.failure(failure) } else { log.note(line) }
         for failure in leftovers { log.failure(failure) }
         if code == 0, !leftovers.isEmpty { code = FailureKind.cleanup.rawValue }
-        machine?.tellEnd(line, code: code)
-        return code
+        return (code, line)
     }
 }

@@ -99,7 +99,13 @@ struct Preparation {
     }
 
     private static func readState(_ folders: Folders, into inspected: inout Inspected) throws(Failure) {
-        guard folders.disksAreKept else { return }
+        guard folders.disksAreKept else {
+            // Here everything is removed at the end: nothing that somebody keeps may be in it.
+            if access(folders.record, F_OK) != 0 { return }
+            throw Failure(
+                .image, "use", folders.disks, "a machine's disk is kept there",
+                remedy: "boot it with --state \(folders.disks), or choose another place with --scratch or --name")
+        }
         inspected.hasKeptDisk = access(folders.disk, F_OK) == 0
         inspected.hasKeptVariables = access(folders.firmwareVariables, F_OK) == 0
         if let text = FileTree().text(folders.record) {

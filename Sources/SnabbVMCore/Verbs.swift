@@ -10,7 +10,8 @@ enum Verbs {
         let disks = Folders(arguments, uid: facts.privileges.uid).disks
         let check = Check(
             facts, versions: try versions(facts.tools), memoryWanted: arguments.memory,
-            freeSpace: Files.freeSpace(Files.existingPart(of: disks)), scratch: disks)
+            freeSpace: Files.freeSpace(Files.existingPart(of: disks)), scratch: disks,
+            refusals: Plan.refusals(arguments, facts))
         if arguments.json {
             print(
                 (["facts": try JSON(encoding: facts), "check": try JSON(encoding: check), "fit": .bool(check.isFit)]
@@ -79,7 +80,7 @@ enum Verbs {
         signal(SIGPIPE, SIG_DFL)
         unsetenv("TMUX")
         let words = CStrings([
-            tmux, "-u", "-N", "-S", client.folders.tmuxSocket, "attach-session", "-t", "=\(client.folders.name)",
+            tmux, "-u", "-N", "-S", client.folders.tmuxSocket, "attach-session", "-t", "=\(client.folders.tmuxSession)",
         ])
         execv(tmux, words.pointer)
         throw Failure(.host, "start", tmux, Errno.last)

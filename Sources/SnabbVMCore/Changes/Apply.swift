@@ -5,9 +5,11 @@ import Glibc
 struct StepRunner {
     let ledger: Ledger
     let loop: EventLoop
-    /// Below it nothing is taken back.
-    let keptFolder: String?
+    let folders: Folders
     let log: Log
+
+    /// Below it nothing is taken back.
+    private var keptFolder: String? { folders.disksAreKept ? folders.disks : nil }
 
     func run(_ steps: [Step]) throws {
         try ledger.record(steps.flatMap(changes))
@@ -25,9 +27,10 @@ struct StepRunner {
         switch step {
         case .folder(let path, _, let isShared):
             if path == keptFolder { return [] }
-            return isShared
-                ? Files.missingFolders(path).map { .folder(path: $0, isShared: true) }
-                : [.folder(path: path, isShared: false)]
+            if isShared { return Files.missingFolders(path).map { .folder(path: $0, isShared: true) } }
+            // Also what a crash of the whole host left there, whose ledger was in memory.
+            let leftovers = path == folders.disks ? folders.diskFiles : []
+            return [.folder(path: path, isShared: false)] + leftovers.map { .file(path: $0) }
         case .file(let path, _, _), .pipe(let path, _), .seed(let path, _):
             return isKept(path) ? [] : [.file(path: path)]
         case .disk(let path, _):

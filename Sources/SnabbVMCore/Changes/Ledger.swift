@@ -12,6 +12,11 @@ final class Ledger {
         self.path = path
         let locked: LockedFile?
         do throws(Errno) { locked = try LockedFile(path) } catch {
+            if error == .notPermitted {
+                throw Failure(
+                    .host, "trust", path, "it or its folder belongs to another user, or others may write it",
+                    remedy: "choose a folder of your own with --run-dir")
+            }
             let denied = error == .denied || error == .readOnly
             throw Failure(
                 .host, "write", path, error,
@@ -121,6 +126,11 @@ private final class LockedFile {
                 // Another launcher's end may have taken the empty folder away in between.
                 if error == .notFound { continue }
                 throw error
+            }
+            // Whoever could write it could have us remove files and end processes of ours.
+            for status in [try file.status(), try Files.status(folder)]
+            where ![0, geteuid()].contains(status.st_uid) || status.st_mode & 0o022 != 0 {
+                throw Errno(code: EPERM)
             }
             guard try file.tryLock() else { return nil }
             // The last owner may have removed the name between our open and our lock.

@@ -9,6 +9,8 @@ struct DiskImage: Codable, Equatable {
     var isBlockDevice: Bool
     /// What tells whether the file was changed since an overlay was put on it.
     var fileSize: UInt64
+    /// What a copy takes, where holes stay holes.
+    var allocated: UInt64
     var modified: Int64
 }
 
@@ -60,7 +62,8 @@ struct ImageInspection {
         let modified = Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec)
         var image = DiskImage(
             path: path, format: .iso, virtualSize: ByteCount(UInt64(status.st_size)),
-            isBlockDevice: status.st_mode & S_IFMT == S_IFBLK, fileSize: UInt64(status.st_size), modified: modified)
+            isBlockDevice: status.st_mode & S_IFMT == S_IFBLK, fileSize: UInt64(status.st_size),
+            allocated: UInt64(status.st_blocks) * 512, modified: modified)
         guard let job else { return image }
         let output = try job.finish(.image, "read image", path)
         let info: JSON

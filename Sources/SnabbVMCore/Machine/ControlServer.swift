@@ -17,7 +17,7 @@ final class ControlServer {
         } catch {
             throw Failure(.host, "listen on", path, error)
         }
-        loop.watch(listener.raw, for: .readable) { [unowned self] _ in accept() }
+        loop.watch(listener.raw, for: .readable) { [weak self] _ in self?.accept() }
     }
 
     private func accept() {

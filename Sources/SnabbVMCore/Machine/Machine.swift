@@ -38,6 +38,7 @@ final class Machine {
     private var shutdownReason: String?
     private var stopRequests = 0
     private var wasCutOff = false
+    private var isPluggedOut = false
     private var wantsPowerDown = false
     private var waitingForEnd: [ControlConnection] = []
 
@@ -67,7 +68,8 @@ final class Machine {
         qmp.onEvent = { [unowned self] in event($0, $1) }
         loop.onSignal = { [unowned self] signal in
             log.note("\(String(cString: strsignal(signal))): stopping")
-            stop(now: signal == SIGQUIT)
+            // A terminal that is closed says so twice, by its shell and by the kernel.
+            stop(now: signal == SIGQUIT, insists: signal != SIGHUP)
         }
         let logFile = LogFile(plan.folders.log)
         logStream.received(Array("The launcher's log; with every step it is in \(plan.folders.log)\r\n".utf8))
@@ -88,7 +90,7 @@ final class Machine {
                 tmux, plan.folders, loop: loop, ledger: ledger, log: log, hasTerminal: hasTerminal)
             session.onNoTerminal = { [unowned self] in showSerialOnOutput() }
             self.session = session
-            if hasTerminal { try session.start() }
+            if hasTerminal { session.open { _ in } }
         } else if hasTerminal {
             showSerialOnOutput()
         }
@@ -162,10 +164,15 @@ final class Machine {
 
     // MARK: - Its end
 
-    /// The power button, and time to react to it; at once when asked again.
-    func stop(now: Bool) {
+    /// The power button, and time to react to it; at once when it is said now, or by who insists when it was asked before.
+    func stop(now: Bool, insists: Bool) {
+        let isRepeated = stopRequests > 0
         stopRequests += 1
-        if now || stopRequests > 1 { return quit() }
+        if now || isRepeated && insists {
+            isPluggedOut = true
+            return quit()
+        }
+        if isRepeated { return }
         wantsPowerDown = true
         if qmp.isReady { pressPowerButton() }
         let margin = min(2, plan.stopTimeout / 10)
@@ -180,12 +187,13 @@ final class Machine {
 
     /// Again now and then: a guest that is still booting does not hear it.
     private func pressPowerButton() {
-        guard qemuStatus == nil, shutdownReason == nil, !wasCutOff, stopRequests < 2 else { return }
+        guard qemuStatus == nil, shutdownReason == nil, !wasCutOff, !isPluggedOut else { return }
         qmp.execute("system_powerdown")
         loop.after(Machine.pressAgain) { [unowned self] in pressPowerButton() }
     }
 
     private func quit() {
+        guard qemu > 0 else { return }
         if qmp.isReady { qmp.execute("quit") } else { kill(qemu, SIGTERM) }
         loop.after(.seconds(2)) { [unowned self] in
             if qemuStatus == nil { kill(qemu, SIGKILL) }
@@ -243,7 +251,7 @@ final class Machine {
         case "stop":
             log.note("asked to stop")
             waitingForEnd.append(connection)
-            stop(now: request["now"]?.bool ?? false)
+            stop(now: request["now"]?.bool ?? false, insists: false)
         case "attach":
             let streams = [screen, serial, logStream]
             guard let stream = streams.first(where: { $0.name.rawValue == request["stream"]?.string }) else {
@@ -299,7 +307,7 @@ private final class PseudoTerminal {
         clinux_set_window_size(master.raw, 25, 80)
         outlet = Outlet(master.raw, loop: loop) {}
         outlet.onWaiting = { [unowned self] in loop.change(master.raw, to: $0 ? [.readable, .writable] : .readable) }
-        loop.watch(master.raw, for: .readable) { [unowned self] in handle($0) }
+        loop.watch(master.raw, for: .readable) { [weak self] in self?.handle($0) }
     }
 
     private func handle(_ events: EventLoop.Events) {

@@ -132,7 +132,8 @@ final class PipeChannel {
         }
         outlet = Outlet(writing.raw, loop: loop) {}
         outlet.onWaiting = { [unowned self] in watchWriting($0) }
-        loop.watch(reading.raw, for: .readable) { [unowned self] _ in try read() }
+        // Weakly: a start that fails here leaves the loop to who cleans up.
+        loop.watch(reading.raw, for: .readable) { [weak self] _ in try self?.read() }
     }
 
     func send(_ bytes: [UInt8]) { outlet.send(bytes) }

@@ -25,7 +25,7 @@ final class TerminalSession {
     init(_ command: Command, _ folders: Folders, loop: EventLoop, ledger: Ledger, log: Log, hasTerminal: Bool) {
         self.command = command
         socket = folders.tmuxSocket
-        name = folders.name
+        name = folders.tmuxSession
         self.loop = loop
         self.ledger = ledger
         self.log = log
@@ -47,7 +47,7 @@ final class TerminalSession {
     }
 
     /// The command ends when the server is up with all its windows, and prints the server's pid.
-    func start() throws {
+    private func start() throws {
         try ledger.record([.file(path: socket), .file(path: "\(socket).lock")])
         starter = try Job(
             command, in: loop, limit: .seconds(20), kind: .host,
@@ -61,7 +61,7 @@ final class TerminalSession {
         guard let job, job.status == .code(0), let pid = pid_t(String(decoding: job.output, as: UTF8.self).trimmed),
             let identity = ProcessIdentity(pid: pid)
         else { return failed("tmux did not start (\(Job.words(of: job?.errors ?? "", status: job?.status)))") }
-        try ledger.record([.process(name: "tmux", identity)])
+        do { try ledger.record([.process(name: "tmux", identity)]) } catch { log.warning("\(error.line)") }
         // It made itself a daemon, and so became a child of ours.
         server = pid
         loop.onExit(of: pid) { [unowned self] in serverEnded($0) }
@@ -116,7 +116,7 @@ final class TerminalSession {
         log.warning("\(what); starting it again")
         loop.after(.milliseconds(200 * failures)) { [unowned self] in
             if isEnding { return }
-            if server == nil { try start() } else if client == nil { attach() }
+            if server == nil { open { _ in } } else if client == nil { attach() }
         }
     }
 

@@ -16,7 +16,8 @@ struct SeedContent: Equatable {
 
         let metaData = CloudConfig.openStackMetaData(sources, instanceID: instanceID, hostname: hostname)
         add("openstack/latest/user_data", userData)
-        add("openstack/latest/meta_data.json", FileContent(metaData.prettyText))
+        let isPrivate = sources.metaData != nil
+        add("openstack/latest/meta_data.json", FileContent(Array(metaData.prettyText.utf8), isPrivate: isPrivate))
         add("openstack/latest/vendor_data.json", FileContent(JSON.string(vendorData).text))
     }
 
@@ -49,7 +50,7 @@ enum CloudConfig {
                 .seed, "use", "meta-data", "it has no instance-id", remedy: "add one: instance-id: \(instanceID)")
         }
         let newline: [UInt8] = given.bytes.last == 0x0a ? [] : [0x0a]
-        return FileContent(given.bytes + newline + Array("instance-id: \(instanceID)\n".utf8))
+        return FileContent(given.bytes + newline + Array("instance-id: \(instanceID)\n".utf8), isPrivate: true)
     }
 
     static func openStackMetaData(_ sources: SeedSources, instanceID: String, hostname: String) -> JSON {

@@ -15,7 +15,7 @@ extension Plan {
         if let image, image.format == .iso {
             let size = arguments.diskSize ?? .mebibytes(2048)
             try planDisk(on: nil, size: size, arguments, inspected, qemuImg: qemuImg, facts)
-            disks.append(DiskPlan(role: .cdrom, path: image.path, format: .iso, size: image.virtualSize))
+            planCD(image)
         } else if let image {
             if let size = arguments.diskSize, size < image.virtualSize {
                 throw Failure(
@@ -25,23 +25,25 @@ extension Plan {
         } else if let size = arguments.diskSize ?? (inspected.record?.diskSize) {
             try planDisk(on: nil, size: size, arguments, inspected, qemuImg: qemuImg, facts)
         }
-        if let cdrom = inspected.cdrom {
-            disks.append(DiskPlan(role: .cdrom, path: cdrom.path, format: .iso, size: cdrom.virtualSize))
-        }
+        if let cdrom = inspected.cdrom { planCD(cdrom) }
         if firmware == .uefi {
-            guard let variables = facts.tools.firmwareVariables else {
-                throw Failure(
-                    .host, "use", "--firmware uefi", "there is no UEFI firmware", remedy: "apt-get install ovmf")
-            }
+            guard let variables = facts.tools.firmwareVariables else { throw Plan.noFirmware }
             if !inspected.hasKeptVariables { try planCopy(variables, to: folders.firmwareVariables, facts) }
         }
         if folders.disksAreKept {
             let disk = disks.first { $0.role == .disk }
             let kept = MachineRecord(
-                uuid: uuid, image: image, diskFormat: disk?.format, diskSize: disk?.size, isOverlay: disk?.base != nil)
+                uuid: uuid, image: inspected.hasKeptDisk ? inspected.record?.image : image, diskFormat: disk?.format,
+                diskSize: disk?.size, isOverlay: disk?.base != nil)
             let text = (try? JSON(encoding: kept).prettyText) ?? ""
             steps.append(.file(path: folders.record, mode: 0o600, FileContent("\(text)\n")))
         }
+    }
+
+    private mutating func planCD(_ image: DiskImage) {
+        disks.append(
+            DiskPlan(
+                role: .cdrom, path: image.path, format: .iso, size: image.virtualSize, isDevice: image.isBlockDevice))
     }
 
     private func planCopyCommand(_ from: String, to: String, _ facts: Facts) throws(Failure) -> Command {
@@ -61,9 +63,15 @@ extension Plan {
         let path = folders.disk
         let new = Step.unfinished(path)
         let total = size ?? image?.virtualSize
-        if inspected.hasKeptDisk, let record = inspected.record, let format = record.diskFormat {
+        if inspected.hasKeptDisk, let record = inspected.record {
+            guard let format = record.diskFormat else {
+                throw Failure(
+                    .image, "boot", path, "it was not there when machine.json was written",
+                    remedy: "choose another --state folder")
+            }
             if record.isOverlay { try Plan.checkUnchanged(record.image, now: inspected.image, folders) }
-            if let size, let old = record.diskSize, size > old {
+            // Also to the size it should have already: an earlier start may have failed before it was grown.
+            if let size = arguments.diskSize, let old = record.diskSize, size >= old {
                 let words = ["resize", "-q", "-f", format.rawValue, path, "\(size.bytes)"]
                 steps.append(.run(Command(program: qemuImg, arguments: words)))
             } else if let size = arguments.diskSize, let old = record.diskSize, size < old {
@@ -72,14 +80,17 @@ extension Plan {
             disks.append(
                 DiskPlan(
                     role: .disk, path: path, base: record.isOverlay ? image : nil, format: format,
-                    size: max(total ?? ByteCount(0), record.diskSize ?? ByteCount(0))))
+                    size: arguments.diskSize ?? record.diskSize))
+            if !record.isOverlay, let image, let first = record.image, image.path != first.path {
+                notes.append("the disk kept in \(folders.disks) was made from \(first.path); \(image.path) is not used")
+            }
             return
         }
         if arguments.copy, let image {
-            if let free = inspected.diskSpace, free.bytes < image.fileSize {
+            if let free = inspected.diskSpace, free.bytes < image.allocated {
                 throw Failure(
                     .noSpace, "copy", image.path,
-                    "\(folders.disks) has \(free) free, and it takes \(ByteCount(image.fileSize))",
+                    "\(folders.disks) has \(free) free, and it takes \(ByteCount(image.allocated))",
                     remedy: "choose another place with --scratch or --state, or leave out --copy")
             }
             var commands = [try planCopyCommand(image.path, to: new, facts)]

@@ -35,6 +35,8 @@ struct Folders: Codable, Equatable {
     var control: String { "\(run)/control" }
     var log: String { "\(run)/log" }
     var tmuxSocket: String { "\(run)/tmux" }
+    /// tmux takes a dot for something else; its server is this machine's alone, so no two names can meet.
+    var tmuxSession: String { String(name.map { $0 == "." ? "_" : $0 }) }
     var tmuxSettings: String { "\(run)/tmux.conf" }
     var seedFiles: String { "\(run)/seed" }
     var seed: String { "\(run)/seed.iso" }
@@ -43,6 +45,8 @@ struct Folders: Codable, Equatable {
 
     var disk: String { "\(disks)/disk.img" }
     var firmwareVariables: String { "\(disks)/firmware-variables.fd" }
+    /// Everything that can be in the folder of disks that are not kept.
+    var diskFiles: [String] { [disk, firmwareVariables].flatMap { [$0, Step.unfinished($0)] } }
     var record: String { "\(disks)/machine.json" }
 
     /// A socket's path has a place for 107 bytes in the kernel.

@@ -1,5 +1,19 @@
 /// What the machine computes with: the processor's virtualisation or software, and which memory.
 extension Plan {
+    /// What of this a start with these options would be refused for.
+    static func refusals(_ arguments: Arguments, _ facts: Facts) -> [Failure] {
+        var refusals: [Failure] = []
+        var notes: [String] = []
+        do throws(Failure) { _ = try accelerator(arguments, facts) } catch { refusals.append(error) }
+        do throws(Failure) { _ = try memory(arguments, facts, notes: &notes) } catch { refusals.append(error) }
+        if arguments.firmware == .uefi, facts.tools.firmwareVariables == nil { refusals.append(noFirmware) }
+        return refusals
+    }
+
+    static var noFirmware: Failure {
+        Failure(.host, "use", "--firmware uefi", "there is no UEFI firmware", remedy: "apt-get install ovmf")
+    }
+
     static func accelerator(
         _ arguments: Arguments, _ facts: Facts
     ) throws(Failure) -> (AcceleratorChoice, notes: [String]) {

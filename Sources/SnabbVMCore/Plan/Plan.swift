@@ -63,6 +63,7 @@ struct Plan: Codable, Equatable {
         var base: DiskImage?
         var format: DiskFormat
         var size: ByteCount?
+        var isDevice = false
     }
 
     struct NetworkPlan: Codable, Equatable {
@@ -193,7 +194,9 @@ extension Plan {
             notes.append("no tmux, so the machine's screen can only be seen by VNC (apt-get install tmux)")
             return
         }
-        let settings = TmuxSettings(name: name, program: inspected.programPath, base: folders.base, firmware: firmware)
+        let settings = TmuxSettings(
+            name: name, session: folders.tmuxSession, program: inspected.programPath, base: folders.base,
+            firmware: firmware)
         steps.append(.file(path: folders.tmuxSettings, mode: 0o600, FileContent(settings.text)))
         tmux = Command(
             program: tmuxProgram,

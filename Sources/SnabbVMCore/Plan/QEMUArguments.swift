@@ -126,7 +126,7 @@ struct QEMUArguments {
                     "driver=\(disk.format.rawValue),node-name=\(node),file=\(node)-file,discard=unmap\(backing)")
                 attach(node, to: arguments.diskBus, settings: ",bootindex=1")
             case .cdrom:
-                addFile("\(node)-file", disk.path, writable: false, isDevice: false)
+                addFile("\(node)-file", disk.path, writable: false, isDevice: disk.isDevice)
                 add("-blockdev", "driver=raw,node-name=\(node),file=\(node)-file,read-only=on")
                 add("-device", "ide-cd,drive=\(node),bootindex=\(index + 1)")
             case .seed:

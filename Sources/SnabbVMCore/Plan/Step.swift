@@ -30,6 +30,10 @@ enum Step: Codable, Equatable {
             if let source = content.source {
                 return "install -m \(String(mode, radix: 8)) \(source.shellQuoted) \(path.shellQuoted)"
             }
+            if content.isPrivate {
+                return
+                    ": > \(path.shellQuoted)  # \(content.bytes.count) bytes made from your meta-data, not shown here"
+            }
             let mask = String(~mode & 0o777, radix: 8)
             let text = String(decoding: content.bytes, as: UTF8.self)
             return "(umask \(mask); printf %s \(text.shellQuoted) > \(path.shellQuoted))"
@@ -50,10 +54,13 @@ enum Step: Codable, Equatable {
 struct FileContent: Codable, Equatable {
     var bytes: [UInt8]
     var source: String?
+    /// Made from what the user gave, so no more to be shown than that.
+    var isPrivate = false
 
-    init(_ bytes: [UInt8], from source: String? = nil) {
+    init(_ bytes: [UInt8], from source: String? = nil, isPrivate: Bool = false) {
         self.bytes = bytes
         self.source = source
+        self.isPrivate = isPrivate
     }
 
     init(_ text: String) { self.init(Array(text.utf8)) }
@@ -70,7 +77,7 @@ struct FileContent: Codable, Equatable {
         var values = encoder.container(keyedBy: CodingKeys.self)
         if let source {
             try values.encode(source, forKey: .source)
-        } else {
+        } else if !isPrivate {
             try values.encode(String(decoding: bytes, as: UTF8.self), forKey: .text)
         }
     }

@@ -1,6 +1,7 @@
 /// tmux's own settings: what a user of the old launcher knows, and the windows.
 struct TmuxSettings {
     var name: String
+    var session: String
     var program: String
     var base: String
     var firmware: Firmware
@@ -9,9 +10,9 @@ struct TmuxSettings {
         let relay = { (stream: StreamName) in
             "\(program.tmuxQuoted) relay \(stream.rawValue) --name \(name) --run-dir \(base.tmuxQuoted)"
         }
-        let rest = [StreamName.serial, .log].map { "new-window -d -t =\(name): -n \($0.rawValue) \(relay($0))" }
+        let rest = [StreamName.serial, .log].map { "new-window -d -t =\(session): -n \($0.rawValue) \(relay($0))" }
         // UEFI draws pixels, which a terminal can't show; its serial console says the same.
-        let first = firmware == .uefi ? ["select-window -t =\(name):serial"] : []
+        let first = firmware == .uefi ? ["select-window -t =\(session):serial"] : []
         return
             ([
                 "set -g default-terminal screen-256color", "set -g history-limit 20000", "set -s escape-time 50",
@@ -20,7 +21,7 @@ struct TmuxSettings {
                 "set -g status-right 'C-b n next window, C-b [ scroll '",
                 "set -g window-status-separator ' '", "set -g set-titles on",
                 "set -g set-titles-string 'snabbvm #S: #W'",
-                "new-session -d -x 80 -y 25 -s \(name) -n screen \(relay(.screen))",
+                "new-session -d -x 80 -y 25 -s \(session) -n screen \(relay(.screen))",
             ] + rest + first).joined(separator: "\n") + "\n"
     }
 }

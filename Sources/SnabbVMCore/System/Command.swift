@@ -187,6 +187,7 @@ final class Job {
     private let command: Command
     private let onEnd: () throws -> Void
     private(set) var pid: pid_t = 0
+    private var timer: EventLoop.Timer?
 
     /// `onOutput`, when given, sees the output as it comes in place of having it gathered; `onEnd` is for who does not
     /// wait with `finish`.
@@ -205,14 +206,14 @@ final class Job {
         }
         gather(out) { [unowned self] in if let onOutput { try onOutput($0) } else { output += $0 } }
         gather(err) { [unowned self] in if errors.utf8.count < 65536 { errors += String(decoding: $0, as: UTF8.self) } }
-        let timer = loop.after(limit) { [unowned self] in
-            timedOut = true
-            kill(pid, SIGKILL)
-        }
         pid = try command.start(in: loop, .init(output: outWriting, error: errWriting), kind: kind) { [self] in
             loop.cancel(timer)
             status = $0
             try tellEnd()
+        }
+        timer = loop.after(limit) { [unowned self] in
+            timedOut = true
+            kill(pid, SIGKILL)
         }
     }
 

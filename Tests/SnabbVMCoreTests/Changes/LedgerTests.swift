@@ -94,6 +94,22 @@ import Testing
         #expect(process.terminationStatus == SIGKILL)
     }
 
+    /// Whoever could write it could have us remove files and kill processes.
+    @Test func trustsNoLedgerThatOthersMayWrite() throws {
+        let base = scratch.folder("run")
+        let victim = scratch.file("victim", "x")
+        _ = scratch.file("run/m.ledger", #"{"file":{"path":"\#(victim)"}}"# + "\n")
+        for (path, mode) in [("\(base)/m.ledger", mode_t(0o666)), (base, mode_t(0o777))] {
+            let before = try Files.status(path).st_mode
+            chmod(path, mode)
+            let failure = #expect(throws: Failure.self) { try Ledger("\(base)/m.ledger") }
+            #expect(failure?.operation == "trust")
+            chmod(path, before & ~0o022)
+        }
+        #expect(FileManager.default.fileExists(atPath: victim))
+        #expect(throws: Never.self) { try Ledger("\(base)/m.ledger") }
+    }
+
     /// Nobody else may read which files and processes there are.
     @Test func isPrivate() throws {
         let ledger = try Ledger(path)

@@ -133,25 +133,32 @@ import Testing
         #expect(iommu.groups[0].devices == ["0000:05:00.0"] && iommu.isTranslating)
     }
 
-    @Test func checkNamesTheMend() {
+    @Test func checkNamesTheMend() throws {
         var facts = Samples.facts
+        facts.tools.qemuImg = nil
         facts.tools.xorriso = nil
         facts.kvm = .init(state: .absent)
         facts.iommu = .init(units: ["dmar0"], groups: [.init(number: 1, type: "DMA", devices: [])])
         facts.cpu.isSandyBridge = true
-        let check = Check(
-            facts, versions: [:], memoryWanted: .mebibytes(2048), freeSpace: .mebibytes(10), scratch: "/x")
-        #expect(!check.isFit)
-        let mends = check.lines.compactMap(\.mend).joined(separator: "\n")
+        let check = { (words: [String]) throws -> Check in
+            let arguments = try Parser.parse(["check"] + words, environment: [:])
+            return Check(
+                facts, versions: [:], memoryWanted: arguments.memory, freeSpace: .mebibytes(10), scratch: "/x",
+                refusals: Plan.refusals(arguments, facts))
+        }
+        #expect(try !check([]).isFit)
+        let mends = try check([]).lines.compactMap(\.mend).joined(separator: "\n")
         for words in [
-            "apt-get install xorriso", "modprobe kvm_intel", "vm.nr_hugepages=1024", "intel_iommu=off", "--scratch",
+            "apt-get install qemu-utils", "apt-get install xorriso", "modprobe kvm_intel", "vm.nr_hugepages=1024",
+            "intel_iommu=off", "--scratch",
         ] {
             #expect(mends.contains(words))
         }
-        facts.tools.xorriso = "/usr/bin/xorriso"
-        let fit = Check(facts, versions: [:], memoryWanted: .mebibytes(2048), freeSpace: nil, scratch: "/x")
-        #expect(fit.isFit)
-        let much = Check(facts, versions: [:], memoryWanted: .mebibytes(1 << 20), freeSpace: nil, scratch: "/x")
-        #expect(!much.isFit)
+        facts.tools.qemuImg = "/usr/bin/qemu-img"
+        #expect(try check([]).isFit)
+        // What a start would be refused for makes the host unfit for it.
+        for words in [["-m", "1000G"], ["--accel", "kvm"], ["--hugepages", "required"]] {
+            #expect(try !check(words).isFit, "\(words)")
+        }
     }
 }

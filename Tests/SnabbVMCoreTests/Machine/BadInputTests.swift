@@ -55,6 +55,28 @@ struct BadInputTests {
         #expect(try Files.read("\(state)/disk.img", limit: 1 << 20) == before)
     }
 
+    /// The disk of a --state folder that stands where disks are that are not kept.
+    @Test func aForgottenStateOptionNeverCostsTheDisk() throws {
+        let state = "\(scratch.path)/disks/test"
+        let words =
+            TestMachine.options(scratch, name: "test") + ["--vnc", "off", "-m", "128", "--qemu", "/bin/false", "demo"]
+        #expect(try run(Parts.snabbvm, words + ["--state", state]).code == FailureKind.qemu.rawValue)
+        let before = try Files.read("\(state)/disk.img", limit: 1 << 24)
+        let outcome = try run(Parts.snabbvm, words)
+        #expect(outcome.code == FailureKind.image.rawValue)
+        #expect(outcome.errors.contains("boot it with --state \(state)"), "\(outcome.errors)")
+        #expect(try Files.read("\(state)/disk.img", limit: 1 << 24) == before)
+        #expect(Files.names(state).sorted() == ["disk.img", "machine.json"])
+    }
+
+    /// A crash of the whole host takes the ledger, which is in memory, and leaves the disks.
+    @Test func leftoversOfACrashedHostGoWithTheNextMachine() throws {
+        for name in ["disk.img", "disk.img.new", "firmware-variables.fd"] {
+            _ = scratch.file("disks/test/\(name)", "x")
+        }
+        try expectLine(.qemu, "exit code 1", ["--qemu", "/bin/false", "demo"])
+    }
+
     @Test func images() throws {
         try expectLine(.image, "neither in /u nor in", ["nowhere.qcow2"])
         try expectLine(.image, "did you mean disk.qcow2?", [scratch.file("disk.qcow2", "x") + "2"])

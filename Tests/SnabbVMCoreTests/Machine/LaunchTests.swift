@@ -144,6 +144,19 @@ struct LaunchTests {
         expectNothingLeft(scratch)
     }
 
+    /// The shell and the kernel both say it when a terminal is closed: the guest has its time all the same.
+    @Test func aClosedTerminalIsOneRequest() throws {
+        let machine = try quick()
+        #expect(machine.isUp())
+        machine.signal(SIGHUP)
+        machine.signal(SIGHUP)
+        #expect(eventually { machine.errors.contains("stopping") })
+        machine.signal(SIGHUP)
+        #expect(machine.code() == 0, "\(machine.errors)")
+        #expect(machine.output.contains("powering off"), "\(machine.output.suffix(300))")
+        expectNothingLeft(scratch)
+    }
+
     @Test func aSecondSignalEndsItAtOnce() throws {
         let machine = try quick(
             ["--stop-timeout", "10000"], script: "killall head; rmmod button; echo now de''af; sleep 1000")

@@ -28,6 +28,7 @@ import Testing
         let plan = try Samples.plan("--cdrom", "/u/a.iso", "/u/disk.qcow2") {
             $0.cdrom = DiskImage(
                 path: "/u/a.iso", format: .iso, virtualSize: .mebibytes(1), isBlockDevice: false, fileSize: 1,
+                allocated: 1,
                 modified: 1)
         }
         for path in ["/u/disk.qcow2", "/u/a.iso"] {
@@ -197,10 +198,46 @@ import Testing
         }
     }
 
+    /// tmux takes a dot in a session's name for a pane.
+    @Test func namesWithDotsHaveWindows() throws {
+        let plan = try Samples.plan("--name", "web.example", "x")
+        let settings = try #require(
+            plan.steps.compactMap { step -> String? in
+                if case .file(plan.folders.tmuxSettings, _, let content) = step {
+                    String(decoding: content.bytes, as: UTF8.self)
+                } else {
+                    nil
+                }
+            }.first)
+        #expect(settings.contains("-s web_example ") && settings.contains("-t =web_example:"))
+    }
+
+    @Test func growsAKeptDiskOnlyWhenAsked() throws {
+        let record = MachineRecord(
+            uuid: "x", image: Samples.image, diskFormat: .qcow2, diskSize: .mebibytes(1024), isOverlay: false)
+        let again = { (words: [String], format: DiskFormat) in
+            let arguments = try Parser.parse(words + ["--state", "/s", "x"], environment: [:])
+            var inspected = Inspected(folders: Folders(arguments, uid: 0))
+            (inspected.record, inspected.hasKeptDisk, inspected.image) = (record, true, Samples.image)
+            inspected.image?.path = "/u/another"
+            inspected.image?.format = format
+            return try Plan(arguments, Samples.facts, inspected)
+        }
+        let resizes = { (plan: Plan) in plan.steps.contains { if case .run = $0 { true } else { false } } }
+        #expect(try !resizes(again([], .iso)))
+        #expect(try again([], .qcow2).notes.contains { $0.contains("was made from /u/disk.qcow2") })
+        #expect(try resizes(again(["--disk-size", "4G"], .iso)))
+        // An earlier start may have failed between the record and the growth.
+        #expect(try resizes(again(["--disk-size", "1G"], .iso)))
+        #expect(throws: Failure.self) { try again(["--disk-size", "512M"], .iso) }
+    }
+
     /// No file of the user's may be seen by who sees the plan.
     @Test func keepsSecretsOutOfThePrintedPlan() throws {
         let plan = try Samples.plan("-u", "/u/secret", "x") {
             $0.seed.userData = FileContent(Array("#cloud-config\npassword: hunter2\n".utf8), from: "/u/secret")
+            $0.seed.metaData = FileContent(Array("admin_pass: hunter2\n".utf8), from: "/u/meta")
+            $0.seed.metaDataValue = ["admin_pass": "hunter2"]
         }
         #expect(!plan.shellText.contains("hunter2"))
         #expect(try !JSON(encoding: plan).text.contains("hunter2"))

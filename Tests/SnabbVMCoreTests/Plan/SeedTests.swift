@@ -116,7 +116,7 @@ import Testing
         }
         let ledger = try Ledger(plan.folders.ledger)
         let log = Log(verbosity: .quiet, json: false)
-        try StepRunner(ledger: ledger, loop: EventLoop(), keptFolder: nil, log: log).run(steps)
+        try StepRunner(ledger: ledger, loop: EventLoop(), folders: plan.folders, log: log).run(steps)
         let out = "\(scratch.path)/out"
         let outcome = try run(
             "xorriso", ["-indev", plan.folders.seed, "-osirrox", "on", "-pvd_info", "-extract", "/", out])

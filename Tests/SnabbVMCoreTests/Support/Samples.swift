@@ -20,6 +20,7 @@ enum Samples {
     static var image: DiskImage {
         DiskImage(
             path: "/u/disk.qcow2", format: .qcow2, virtualSize: .mebibytes(4096), isBlockDevice: false, fileSize: 1000,
+            allocated: 1000,
             modified: 7)
     }
 
