@@ -81,10 +81,10 @@ enum Verb: String, CaseIterable {
         switch self {
         case .run: "boot IMAGE and stay until the machine ends"
         case .demo: "boot the built-in demo machine"
-        case .check: "say whether this host could run a machine, and how to mend what is missing"
+        case .check: "what this host has and lacks, and how to mend it"
         case .status: "say how a running machine is"
         case .stop: "press its power button, and wait for its end"
-        case .console: "attach to its screen, serial console and log (without an argument: in tmux)"
+        case .console: "attach to its windows in tmux, or to one stream alone"
         case .release: "give back what a killed launcher left behind"
         case .help: "print this"
         case .version: "print the version"

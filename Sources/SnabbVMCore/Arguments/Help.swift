@@ -7,7 +7,7 @@ enum Help {
             "snabbvm \(version): boots a virtual machine, with everything it needs, from one command", "", "Usage:",
         ]
         for verb in Verb.allCases where ![.relay, .version].contains(verb) {
-            lines.append("  snabbvm \(verb.usage)".padded(to: 50) + verb.summary)
+            lines.append("  snabbvm \(verb.usage)".padded(to: 53) + verb.summary)
         }
         lines += ["", "IMAGE is a disk image (qcow2 or raw) or an ISO, looked for in /u and then here; or 'demo'."]
         for group in OptionRow.Group.allCases {

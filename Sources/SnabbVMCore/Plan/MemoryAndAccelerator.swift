@@ -28,7 +28,7 @@ extension Plan {
         switch arguments.accelerator {
         case .tcg: return (.tcg, [])
         case .auto: return (.tcg, ["no hardware virtualisation, so the machine runs many times slower: \(why)"])
-        case .kvm: throw Failure(.host, "use", "--accel kvm", why, remedy: "see snabbvm check, or use --accel tcg")
+        case .kvm: throw Failure(.host, "use", "--accel kvm", why, remedy: "--accel auto runs it in software here")
         }
     }
 
