@@ -15,8 +15,7 @@ TEST_PACKAGES := bsdutils curl mount procps tesseract-ocr tigervnc-tools util-li
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
 
-test: test-packages build demo
-	$(SWIFT) format lint --strict --recursive Sources Tests Package.swift
+test: test-packages lint build demo
 	Tests/run $(SWIFT) $(STRICT)
 
 # What the tests run.

@@ -66,10 +66,9 @@ struct StepRunner {
 
     private func perform(_ operation: String, _ path: String, _ body: () throws(Errno) -> Void) throws(Failure) {
         do throws(Errno) { try body() } catch {
-            let denied = error == .denied || error == .readOnly || error == .notPermitted
             throw Failure(
                 .host, operation, path, error,
-                remedy: denied
+                remedy: error.isRefusal
                     ? "choose places that you may write with --run-dir and --scratch, or run it as root" : nil)
         }
     }

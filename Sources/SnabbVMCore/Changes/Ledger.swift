@@ -17,10 +17,9 @@ final class Ledger {
                     .host, "trust", path, "it or its folder belongs to another user, or others may write it",
                     remedy: "choose a folder of your own with --run-dir")
             }
-            let denied = error == .denied || error == .readOnly
             throw Failure(
                 .host, "write", path, error,
-                remedy: denied ? "run it as root, or choose another place with --run-dir" : nil)
+                remedy: error.isRefusal ? "run it as root, or choose another place with --run-dir" : nil)
         }
         guard let locked else {
             throw Failure(

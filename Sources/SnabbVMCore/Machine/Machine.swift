@@ -149,14 +149,6 @@ final class Machine {
         guard serialToOutput == nil else { return }
         let outlet = Outlet(STDOUT_FILENO, loop: loop) { [unowned self] in
             if let serialToOutput { serial.remove(serialToOutput) }
-            loop.unwatch(STDOUT_FILENO)
-        }
-        outlet.onWaiting = { [unowned self] waits in
-            if waits {
-                loop.watch(STDOUT_FILENO, for: .writable) { [unowned self] _ in serialToOutput?.flush() }
-            } else {
-                loop.unwatch(STDOUT_FILENO)
-            }
         }
         serialToOutput = outlet
         serial.add(outlet)

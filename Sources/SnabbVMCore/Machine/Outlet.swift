@@ -9,7 +9,6 @@ final class Outlet {
     /// Who does not read for this long is given up; the guest's console must not wait for anybody.
     private let most: Int
     private var waiting: [UInt8] = []
-    private var events: EventLoop.Events = []
     private(set) var isOpen = true
 
     /// A pipe that poll calls writable takes this much without blocking.
@@ -22,8 +21,6 @@ final class Outlet {
         self.most = most
         self.onEnd = onEnd
     }
-
-    var isEmpty: Bool { waiting.isEmpty }
 
     func send(_ bytes: [UInt8]) {
         guard isOpen, !bytes.isEmpty else { return }
@@ -47,15 +44,25 @@ final class Outlet {
             }
             waiting.removeFirst(count)
         }
-        onWaiting?(!waiting.isEmpty)
+        if isOpen { tellWaiting(!waiting.isEmpty) }
     }
 
-    /// Told whether something still waits, so that its owner can ask the loop for a call when more is taken.
+    /// Told whether something still waits, for a descriptor that its owner watches for more than writing.
     var onWaiting: ((Bool) -> Void)?
+
+    private func tellWaiting(_ waits: Bool) {
+        if let onWaiting { return onWaiting(waits) }
+        if waits {
+            loop.watch(descriptor, for: .writable) { [weak self] _ in self?.flush() }
+        } else {
+            loop.unwatch(descriptor)
+        }
+    }
 
     private func end() {
         isOpen = false
         waiting = []
+        if onWaiting == nil { loop.unwatch(descriptor) }
         onEnd()
     }
 }

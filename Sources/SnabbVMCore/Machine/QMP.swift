@@ -131,7 +131,6 @@ final class PipeChannel {
             throw Failure(.qemu, "open", path, error)
         }
         outlet = Outlet(writing.raw, loop: loop) {}
-        outlet.onWaiting = { [unowned self] in watchWriting($0) }
         // Weakly: a start that fails here leaves the loop to who cleans up.
         loop.watch(reading.raw, for: .readable) { [weak self] _ in try self?.read() }
     }
@@ -145,14 +144,6 @@ final class PipeChannel {
             if bytes.isEmpty { loop.unwatch(reading.raw) } else { onBytes(bytes) }
         } catch {
             if error != .wouldBlock { loop.unwatch(reading.raw) }
-        }
-    }
-
-    private func watchWriting(_ waits: Bool) {
-        if waits {
-            loop.watch(writing.raw, for: .writable) { [unowned self] _ in outlet.flush() }
-        } else {
-            loop.unwatch(writing.raw)
         }
     }
 

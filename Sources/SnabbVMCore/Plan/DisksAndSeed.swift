@@ -55,61 +55,78 @@ extension Plan {
         steps.append(.disk(path: to, [try planCopyCommand(from, to: Step.unfinished(to), facts)]))
     }
 
-    /// The machine's own disk: an overlay on the image, a copy of it, or blank; or the one that --state kept.
+    /// The machine's own disk: the one that --state kept, or a copy of the image, or an overlay on it, or blank.
     private mutating func planDisk(
         on image: DiskImage?, size: ByteCount?, _ arguments: Arguments, _ inspected: Inspected, qemuImg: String,
         _ facts: Facts
     ) throws(Failure) {
-        let path = folders.disk
-        let new = Step.unfinished(path)
-        let total = size ?? image?.virtualSize
         if inspected.hasKeptDisk, let record = inspected.record {
-            guard let format = record.diskFormat else {
-                throw Failure(
-                    .image, "boot", path, "it was not there when machine.json was written",
-                    remedy: "choose another --state folder")
+            try planKeptDisk(record, on: image, asked: arguments.diskSize, given: inspected.image, qemuImg: qemuImg)
+        } else if arguments.copy, let image {
+            try planCopiedDisk(of: image, size: size, free: inspected.diskSpace, qemuImg: qemuImg, facts)
+        } else {
+            planNewDisk(on: image, size: size, qemuImg: qemuImg)
+        }
+    }
+
+    private mutating func planKeptDisk(
+        _ record: MachineRecord, on image: DiskImage?, asked: ByteCount?, given: DiskImage?, qemuImg: String
+    ) throws(Failure) {
+        guard let format = record.diskFormat else {
+            throw Failure(
+                .image, "boot", folders.disk, "it was not there when machine.json was written",
+                remedy: "choose another --state folder")
+        }
+        if record.isOverlay {
+            try Plan.checkUnchanged(record.image, now: given, folders)
+        } else if let image, let first = record.image, image.path != first.path {
+            notes.append("the disk kept in \(folders.disks) was made from \(first.path); \(image.path) is not used")
+        }
+        if let asked, let old = record.diskSize {
+            if asked < old {
+                throw Failure(.image, "use", "--disk-size \(asked)", "the kept disk has \(old), and disks only grow")
             }
-            if record.isOverlay { try Plan.checkUnchanged(record.image, now: inspected.image, folders) }
             // Also to the size it should have already: an earlier start may have failed before it was grown.
-            if let size = arguments.diskSize, let old = record.diskSize, size >= old {
-                let words = ["resize", "-q", "-f", format.rawValue, path, "\(size.bytes)"]
-                steps.append(.run(Command(program: qemuImg, arguments: words)))
-            } else if let size = arguments.diskSize, let old = record.diskSize, size < old {
-                throw Failure(.image, "use", "--disk-size \(size)", "the kept disk has \(old), and disks only grow")
-            }
-            disks.append(
-                DiskPlan(
-                    role: .disk, path: path, base: record.isOverlay ? image : nil, format: format,
-                    size: arguments.diskSize ?? record.diskSize))
-            if !record.isOverlay, let image, let first = record.image, image.path != first.path {
-                notes.append("the disk kept in \(folders.disks) was made from \(first.path); \(image.path) is not used")
-            }
-            return
+            steps.append(.run(Plan.resize(folders.disk, format, to: asked, qemuImg: qemuImg)))
         }
-        if arguments.copy, let image {
-            if let free = inspected.diskSpace, free.bytes < image.allocated {
-                throw Failure(
-                    .noSpace, "copy", image.path,
-                    "\(folders.disks) has \(free) free, and it takes \(ByteCount(image.allocated))",
-                    remedy: "choose another place with --scratch or --state, or leave out --copy")
-            }
-            var commands = [try planCopyCommand(image.path, to: new, facts)]
-            if let size, size > image.virtualSize {
-                commands.append(
-                    Command(
-                        program: qemuImg,
-                        arguments: ["resize", "-q", "-f", image.format.rawValue, new, "\(size.bytes)"]))
-            }
-            steps.append(.disk(path: path, commands))
-            disks.append(DiskPlan(role: .disk, path: path, format: image.format, size: total))
-            return
+        disks.append(
+            DiskPlan(
+                role: .disk, path: folders.disk, base: record.isOverlay ? image : nil, format: format,
+                size: asked ?? record.diskSize))
+    }
+
+    private mutating func planCopiedDisk(
+        of image: DiskImage, size: ByteCount?, free: ByteCount?, qemuImg: String, _ facts: Facts
+    ) throws(Failure) {
+        if let free, free.bytes < image.allocated {
+            throw Failure(
+                .noSpace, "copy", image.path,
+                "\(folders.disks) has \(free) free, and it takes \(ByteCount(image.allocated))",
+                remedy: "choose another place with --scratch or --state, or leave out --copy")
         }
+        let new = Step.unfinished(folders.disk)
+        var commands = [try planCopyCommand(image.path, to: new, facts)]
+        if let size, size > image.virtualSize {
+            commands.append(Plan.resize(new, image.format, to: size, qemuImg: qemuImg))
+        }
+        steps.append(.disk(path: folders.disk, commands))
+        disks.append(
+            DiskPlan(role: .disk, path: folders.disk, format: image.format, size: size ?? image.virtualSize))
+    }
+
+    private mutating func planNewDisk(on image: DiskImage?, size: ByteCount?, qemuImg: String) {
         var words = ["create", "-q", "-f", "qcow2"]
         if let image { words += ["-b", image.path, "-F", image.format.rawValue] }
-        words.append(new)
+        words.append(Step.unfinished(folders.disk))
         if let size { words.append("\(size.bytes)") }
-        steps.append(.disk(path: path, [Command(program: qemuImg, arguments: words)]))
-        disks.append(DiskPlan(role: .disk, path: path, base: image, format: .qcow2, size: total))
+        steps.append(.disk(path: folders.disk, [Command(program: qemuImg, arguments: words)]))
+        disks.append(
+            DiskPlan(
+                role: .disk, path: folders.disk, base: image, format: .qcow2, size: size ?? image?.virtualSize))
+    }
+
+    private static func resize(_ path: String, _ format: DiskFormat, to size: ByteCount, qemuImg: String) -> Command {
+        Command(program: qemuImg, arguments: ["resize", "-q", "-f", format.rawValue, path, "\(size.bytes)"])
     }
 
     /// An overlay holds only what differs: on another image, or a changed one, it is a broken disk.

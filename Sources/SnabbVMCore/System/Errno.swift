@@ -15,6 +15,9 @@ struct Errno: Error, Equatable, CustomStringConvertible {
     static let quotaExceeded = Errno(code: EDQUOT)
     static let readOnly = Errno(code: EROFS)
 
+    /// Another user, or another place, would get further.
+    var isRefusal: Bool { [.denied, .notPermitted, .readOnly].contains(self) }
+
     var description: String { String(cString: strerror(code)) }
 
     /// Calls until it is not interrupted; a negative result is thrown as errno.
