@@ -10,7 +10,7 @@ DEMO_PACKAGES := cpio grub-common grub-efi-amd64-bin grub-pc-bin mtools xorriso 
 RUN_PACKAGES := ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
 TEST_PACKAGES := bsdutils curl mount procps tesseract-ocr tigervnc-tools util-linux vncsnapshot
 
-.PHONY: run test build release demo bench lint format install packages test-packages bench-packages clean
+.PHONY: run test build release demo switch bench lint format install packages test-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
@@ -28,7 +28,12 @@ release:
 	install -D -m 755 .build/release/snabbvm build/bin/snabbvm
 	strip build/bin/snabbvm
 
-demo: $(DEMO)/demo.iso
+demo: $(DEMO)/demo.iso switch
+
+# The switch programs, where the launcher looks for them.
+switch:
+	mkdir -p $(DEMO)/switch
+	cp docker/switch/*.lua $(DEMO)/switch
 
 $(DEMO)/demo.iso: demo/build demo/init demo/grub.cfg
 	demo/build $(DEMO)
@@ -45,6 +50,7 @@ format:
 install: release demo
 	install -D -m 755 build/bin/snabbvm $(DESTDIR)$(PREFIX)/bin/snabbvm
 	install -D -m 644 $(DEMO)/demo.iso $(DESTDIR)$(PREFIX)/share/snabbvm/demo.iso
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/snabbvm/switch docker/switch/*.lua
 
 packages:
 	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -33,6 +34,12 @@ static const char *become(const struct chost_spawn *r, pid_t parent) {
     if (syscall(SYS_close_range, r->descriptor_count, ~0U, 0) < 0) return "close descriptors";
     if (r->own_session && setsid() < 0) return "start a session";
     if (r->controlling_terminal && ioctl(0, TIOCSCTTY, 0) < 0) return "take the terminal";
+    if (r->cpu_count > 0) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        for (int i = 0; i < r->cpu_count; i++) CPU_SET(r->cpus[i], &set);
+        if (sched_setaffinity(0, sizeof set, &set) < 0) return "choose its processors";
+    }
     if (limit(RLIMIT_AS, r->address_space) < 0 || limit(RLIMIT_CPU, r->cpu_seconds) < 0) return "set limits";
     if (r->change_user) {
         if (setgroups(r->group_count, r->groups) < 0) return "set groups";

@@ -2,7 +2,13 @@
 #include "CLinux.h"
 
 #include <errno.h>
+#include <linux/if_tun.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -68,3 +74,62 @@ static int bind_and_listen(int fd, const struct sockaddr *address, socklen_t siz
 
 int clinux_listen(const char *path) { return at_path(path, bind_and_listen); }
 int clinux_connect(const char *path) { return at_path(path, connect); }
+
+static int interface_request(unsigned long request, struct ifreq *parameters) {
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    int result = ioctl(fd, request, parameters);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return result;
+}
+
+static void set_name(char field[IFNAMSIZ], const char *name) { snprintf(field, IFNAMSIZ, "%s", name); }
+
+int clinux_interface_set_up(const char *name, int up) {
+    struct ifreq parameters = {0};
+    set_name(parameters.ifr_name, name);
+    if (interface_request(SIOCGIFFLAGS, &parameters) < 0) return -1;
+    if (up) parameters.ifr_flags |= IFF_UP;
+    else parameters.ifr_flags &= ~IFF_UP;
+    return interface_request(SIOCSIFFLAGS, &parameters);
+}
+
+int clinux_interface_rename(const char *name, const char *new_name) {
+    struct ifreq parameters = {0};
+    set_name(parameters.ifr_name, name);
+    set_name(parameters.ifr_newname, new_name);
+    return interface_request(SIOCSIFNAME, &parameters);
+}
+
+static int set_tap(const char *name, int multi_queue, int persistent) {
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    if (fd < 0) return -1;
+    struct ifreq parameters = {.ifr_flags = IFF_TAP | IFF_NO_PI | (multi_queue ? IFF_MULTI_QUEUE : 0)};
+    set_name(parameters.ifr_name, name);
+    int result = ioctl(fd, TUNSETIFF, &parameters);
+    if (result == 0) result = ioctl(fd, TUNSETPERSIST, persistent);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return result;
+}
+
+int clinux_tap_make(const char *name, int multi_queue) { return set_tap(name, multi_queue, 1); }
+int clinux_tap_remove(const char *name, int multi_queue) { return set_tap(name, multi_queue, 0); }
+
+int clinux_interface_events(void) {
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0) return -1;
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    close(fd);
+    return -1;
+}
+
+int clinux_mount(const char *device, const char *path, const char *kind) { return mount(device, path, kind, 0, NULL); }
+int clinux_remount(const char *path, int writable) {
+    return mount(NULL, path, NULL, MS_REMOUNT | (writable ? 0 : MS_RDONLY), NULL);
+}
+int clinux_unmount(const char *path) { return umount2(path, 0); }

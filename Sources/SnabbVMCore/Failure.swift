@@ -12,6 +12,7 @@ enum FailureKind: Int32, CaseIterable {
     case guestCutOff = 10
     case noSpace = 11
     case cleanup = 12
+    case port = 13
 
     var meaning: String {
         switch self {
@@ -21,11 +22,12 @@ enum FailureKind: Int32, CaseIterable {
         case .image: "the disk image, CD or kernel can't be used"
         case .seed: "user-data, meta-data, network-config or an SSH key can't be used"
         case .network: "an address or port can't be had"
-        case .busy: "the machine's name or state folder is in use"
+        case .busy: "the machine's name, its state folder or a NIC is in use"
         case .qemu: "QEMU refused to start, or died"
         case .noMachine: "no such machine is running"
         case .guestCutOff: "the guest did not power off in time and was cut off"
         case .noSpace: "no space on the disk"
+        case .port: "a NIC port can't be taken, or its switch does not run"
         case .cleanup: "the machine ended well, but something could not be given back"
         }
     }

@@ -28,11 +28,13 @@ public enum Launcher {
         switch arguments.verb {
         case .run, .demo: return try arguments.dryRun ? dryRun(arguments, log) : launch(arguments, log)
         case .check: return try Verbs.check(arguments)
+        case .nics: return try NICVerbs.list(arguments)
         case .status: return try Verbs.status(arguments)
+        case .ports: return try Verbs.ports(arguments)
         case .stop: return try Verbs.stop(arguments)
         case .console: return try Verbs.console(arguments)
         case .relay: return try Verbs.relay(arguments)
-        case .release: return try Verbs.release(arguments, log)
+        case .release: return try NICVerbs.release(arguments, log)
         case .help: print(Help.text)
         case .version: print("snabbvm \(Help.version)")
         }
@@ -40,7 +42,7 @@ public enum Launcher {
     }
 
     private static func dryRun(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        let plan = try Preparation(arguments, EventLoop()).plan
+        let plan = try Preparation(arguments, EventLoop(), locks: NICLocks()).plan
         print(arguments.json ? try JSON(encoding: plan).prettyText : plan.shellText)
         return 0
     }
@@ -58,10 +60,12 @@ public enum Launcher {
         var ending: Ending
         var machine: Machine?
         var stateLock: Descriptor?
+        // Held until the NICs are back.
+        let locks = NICLocks()
         do {
             if !ledger.isEmpty { try clear(ledger, log) }
             stateLock = try folders.lockState(ledger)
-            let preparation = try Preparation(arguments, loop)
+            let preparation = try Preparation(arguments, loop, locks: locks)
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
             try StepRunner(ledger: ledger, loop: loop, folders: folders, log: log).run(plan.steps)
@@ -75,6 +79,7 @@ public enum Launcher {
         let (code, line) = end(ending, machine, ledger, loop, arguments, log)
         // Whoever waits for the end may start it again at once.
         _ = consume stateLock
+        locks.release()
         machine?.tellEnd(line, code: code)
         return code
     }

@@ -6,15 +6,32 @@ struct Preparation {
     let plan: Plan
     let vncPassword: String?
 
-    init(_ arguments: Arguments, _ loop: EventLoop) throws {
-        let facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
+    init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks) throws {
+        var facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
         let folders = Folders(arguments, uid: facts.privileges.uid)
         var inspected = Inspected(folders: folders)
         inspected.programPath = (try? Files.resolved("/proc/self/exe")) ?? "/proc/self/exe"
-        let share = arguments.shareFolder ?? Preparation.shareFolder(of: inspected.programPath)
+        let share = arguments.shareFolder.map(Files.absolute) ?? Preparation.shareFolder(of: inspected.programPath)
         let finder = ImageFinder(demoFolder: share)
 
         try Preparation.readState(folders, into: &inspected)
+        inspected.portsFile = try arguments.portsFile.map {
+            try finder.find($0, what: "file of ports", kind: .usage)
+        }
+        inspected.ports = PortsFile.merge(arguments.ports, try inspected.portsFile.map(PortsFile.read) ?? [])
+        inspected.switchFolder = "\(share)/switch"
+        inspected.hostName = FileTree().line("/proc/sys/kernel/hostname") ?? "localhost"
+        if !inspected.ports.isEmpty {
+            // First the locks, then the look: what is seen stays so.
+            let addresses = Set(inspected.ports.compactMap(\.source.pciAddress))
+            let busy = locks.take(addresses)
+            try facts.addDevices(and: addresses)
+            facts.nics = facts.nics?.map { nic in
+                var nic = nic
+                nic.isLocked = busy.contains(nic.address)
+                return nic
+            }
+        }
         guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
 
         // qemu-img works while the rest is read.
@@ -37,9 +54,25 @@ struct Preparation {
         inspected.takenPorts = Preparation.takenPorts(arguments, facts)
         inspected.diskSpace = Files.freeSpace(Files.existingPart(of: folders.disks))
 
+        let filters = try Preparation.startFilterCheck(inspected, facts.tools, loop)
+
         inspected.image = try image?.finish()
         inspected.cdrom = try cdrom?.finish()
+        try filters?.finish(.usage, "use the ports'", "filters")
         plan = try Plan(arguments, facts, inspected)
+    }
+
+    /// Snabb itself says whether it understands a filter, before anything is touched.
+    private static func startFilterCheck(
+        _ inspected: Inspected, _ tools: Facts.Tools, _ loop: EventLoop
+    ) throws -> Job? {
+        let filters = inspected.ports.filter { $0.settings.engine ?? .snabb == .snabb }.flatMap {
+            [$0.settings.filterIn, $0.settings.filterOut].compactMap(\.self)
+        }
+        guard !filters.isEmpty, let snabb = tools.snabb else { return nil }
+        let command = Command(
+            program: snabb, arguments: ["snsh", "\(inspected.switchFolder)/check.lua"] + filters)
+        return try Job(command, in: loop, limit: .seconds(20), kind: .usage)
     }
 
     /// The image to read. A kept disk knows what it stands on, which then need not be said again.

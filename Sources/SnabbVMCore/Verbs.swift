@@ -48,6 +48,26 @@ enum Verbs {
         return 0
     }
 
+    static func ports(_ arguments: Arguments) throws -> Int32 {
+        let client = try ControlClient(arguments)
+        while true {
+            let answer = try client.ask(["verb": "ports"])
+            let ports = try answer.decode([PortStatus].self)
+            if arguments.json {
+                print(arguments.watch ? answer.text : answer.prettyText)
+            } else {
+                // In place, where there is a screen.
+                let home = arguments.watch && isatty(STDOUT_FILENO) == 1 ? "\u{1b}[H\u{1b}[J" : ""
+                print(
+                    home + (ports.isEmpty ? "machine \(client.folders.name) has no NIC ports" : PortStatus.table(ports))
+                )
+            }
+            fflush(nil)
+            if !arguments.watch { return 0 }
+            sleep(1)
+        }
+    }
+
     static func stop(_ arguments: Arguments) throws -> Int32 {
         let answer = try ControlClient(arguments).ask(["verb": "stop", "now": .bool(arguments.now)])
         let code = Int32(answer["code"]?.integer ?? 1)
@@ -62,7 +82,7 @@ enum Verbs {
     /// Becomes a tmux client; or shows one stream.
     static func console(_ arguments: Arguments) throws -> Int32 {
         let client = try ControlClient(arguments)
-        if let stream = arguments.operand.flatMap(StreamName.init) {
+        if let stream = arguments.operand {
             try Relay(client: client, stream: stream, escape: 0x1d).run()
             return 0
         }
@@ -87,31 +107,8 @@ enum Verbs {
     }
 
     static func relay(_ arguments: Arguments) throws -> Int32 {
-        let stream = arguments.operand.flatMap(StreamName.init) ?? .serial
+        let stream = arguments.operand ?? StreamName.serial.rawValue
         try Relay(client: try ControlClient(arguments), stream: stream, escape: nil).run()
         return 0
-    }
-
-    /// For what a launcher left that was killed: of one machine, or of all.
-    static func release(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        let base = Folders(arguments, uid: geteuid()).base
-        let names = arguments.all ? ControlClient.machines(in: base) : [try ControlClient(arguments).folders.name]
-        var code: Int32 = 0
-        for name in names {
-            let path = "\(base)/\(name).ledger"
-            switch Ledger.isHeld(path) {
-            case nil: log.note("machine \(name) left nothing behind")
-            case true? where arguments.all: log.note("machine \(name) is running")
-            default:
-                let failures = try Ledger(path).unwind()
-                for failure in failures { log.failure(failure) }
-                if failures.isEmpty {
-                    log.note("gave back what machine \(name) left")
-                } else {
-                    code = FailureKind.cleanup.rawValue
-                }
-            }
-        }
-        return code
     }
 }

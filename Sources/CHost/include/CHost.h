@@ -20,6 +20,8 @@ struct chost_spawn {
     gid_t gid;
     const gid_t *groups;
     int group_count;
+    const int *cpus;  // the processors that it may use; none for all
+    int cpu_count;
     uint64_t address_space;  // bytes; 0 for no limit
     uint64_t cpu_seconds;    // 0 for no limit
 };

@@ -37,3 +37,16 @@ int clinux_window_size(int fd, unsigned short *rows, unsigned short *columns);
 /// A stream socket that listens at, or is connected to, a path; -1 with errno otherwise.
 int clinux_listen(const char *path);
 int clinux_connect(const char *path);
+
+/// Network interfaces of this namespace; 0, or -1 with errno.
+int clinux_interface_set_up(const char *name, int up);
+int clinux_interface_rename(const char *name, const char *new_name);
+/// A tap that stays when nobody has it open. Who opens it must agree on whether it can have more than one queue.
+int clinux_tap_make(const char *name, int multi_queue);
+int clinux_tap_remove(const char *name, int multi_queue);
+/// A socket that becomes readable when a network interface comes, goes or changes.
+int clinux_interface_events(void);
+
+int clinux_mount(const char *device, const char *path, const char *kind);
+int clinux_remount(const char *path, int writable);
+int clinux_unmount(const char *path);

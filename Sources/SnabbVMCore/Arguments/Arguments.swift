@@ -2,9 +2,18 @@
 struct Arguments: Equatable {
     var verb = Verb.run
     var image: String?
-    var ports: [String] = []
-    /// What follows a verb that takes no image: a stream for `console`, a topic for `help`.
+    var ports: [PortRequest] = []
+    var portsFile: String?
+    /// Takes a NIC that is in use, or that another machine left behind.
+    var forcePort = false
+    /// Processors that the switches may have.
+    var switchCPUs: [Int] = []
+    /// How often in a row a switch may fail before the machine is up.
+    var switchRetries = 5
+    /// What follows a verb that takes no image: a stream for `console`.
     var operand: String?
+    /// The NICs that `release` gives back.
+    var addresses: [String] = []
 
     var memory = ByteCount.mebibytes(2048)
     var cpus = 1
@@ -55,10 +64,11 @@ struct Arguments: Equatable {
     var verbosity = Verbosity.normal
     var now = false
     var all = false
+    var watch = false
 }
 
 enum Verb: String, CaseIterable {
-    case run, demo, check, status, stop, console, release, help, version
+    case run, demo, check, nics, status, ports, stop, console, release, help, version
     /// What the tmux windows run: one stream of the machine on the window's terminal.
     case relay
 
@@ -67,13 +77,15 @@ enum Verb: String, CaseIterable {
         case .run: "[run] [options] IMAGE [PORT…]"
         case .demo: "demo [options]"
         case .check: "check [options]"
+        case .nics: "nics [--json]"
         case .status: "status [--name NAME] [--json]"
+        case .ports: "ports [--name NAME] [--watch] [--json]"
         case .stop: "stop [--name NAME] [--now]"
-        case .console: "console [--name NAME] [screen|serial|log]"
-        case .release: "release [--name NAME | --all]"
+        case .console: "console [--name NAME] [screen|serial|log|PORT]"
+        case .release: "release [--name NAME | --all | PCI…]"
         case .help: "help"
         case .version: "--version"
-        case .relay: "relay screen|serial|log"
+        case .relay: "relay STREAM"
         }
     }
 
@@ -82,10 +94,12 @@ enum Verb: String, CaseIterable {
         case .run: "boot IMAGE and stay until the machine ends"
         case .demo: "boot the built-in demo machine"
         case .check: "what this host has and lacks, and how to mend it"
+        case .nics: "every NIC of this host, what drives it and who has it"
         case .status: "say how a running machine is"
+        case .ports: "the packets, drops and rates of its NIC ports"
         case .stop: "press its power button, and wait for its end"
         case .console: "attach to its windows in tmux, or to one stream alone"
-        case .release: "give back what a killed launcher left behind"
+        case .release: "give back what a killed launcher left behind, NICs too"
         case .help: "print this"
         case .version: "print the version"
         case .relay: "connect a terminal to one stream of a machine"
@@ -93,7 +107,7 @@ enum Verb: String, CaseIterable {
     }
 }
 
-/// What a machine shows: each a window in tmux.
+/// What each machine shows, beside its ports: each a window in tmux.
 enum StreamName: String, CaseIterable, Codable { case screen, serial, log }
 
 enum HugepageChoice: Equatable {
@@ -168,14 +182,7 @@ struct PublishedPort: Codable, Equatable, CustomStringConvertible {
     }
 
     private static func ports(_ text: Substring) -> [Int]? {
-        var result: [Int] = []
-        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
-            let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { SocketAddress.port($0) }
-            guard ends.count <= 2, let first = ends.first ?? nil, let last = ends.last ?? nil, first <= last else {
-                return nil
-            }
-            result += first...last
-        }
-        return result
+        guard let numbers = String(text).numberList, numbers.allSatisfy({ $0 > 0 }) else { return nil }
+        return numbers
     }
 }

@@ -1,11 +1,12 @@
 /// One option: its row makes the parser, the help and the environment name.
 struct OptionRow: Sendable {
-    enum Scope: Sendable { case machine, everywhere, stop, release }
+    enum Scope: Sendable { case machine, everywhere, stop, release, ports }
     enum Group: String, CaseIterable, Sendable {
         case machine = "The machine"
         case disks = "Disks"
         case seed = "cloud-init"
         case network = "Network and VNC"
+        case ports = "NIC ports"
         case host = "On the host"
         case output = "What is printed"
     }
@@ -53,6 +54,7 @@ struct OptionRow: Sendable {
         case .machine: [.run, .demo, .check].contains(verb)
         case .stop: verb == .stop
         case .release: verb == .release
+        case .ports: verb == .ports
         }
     }
 
@@ -108,7 +110,7 @@ struct OptionRow: Sendable {
                 return true
             }, "lead a port of the host to one of the guest; lists and ranges too"),
         .init(
-            "nic-model", nil, .network, .value("MODEL") { $0.set(\.nicModel, $1.isWord ? $1 : nil) },
+            "nic-model", nil, .network, .value("MODEL") { $0.set(\.nicModel, $1.isPlainWord ? $1 : nil) },
             "QEMU device for eth0 (virtio-net-pci)"),
         .init(
             "mac", nil, .network, .value("ADDRESS") { $0.set(\.mac, $1.isUnicastMAC ? $1.lowercased() : nil) },
@@ -117,6 +119,18 @@ struct OptionRow: Sendable {
             "vnc", nil, .network, .value("[ADDR:]PORT|off") { $0.set(\.vnc, VNCChoice($1)) },
             "where VNC listens (5901; on all addresses in a container, else on 127.0.0.1)"),
         .init("vnc-password-file", nil, .network, .text("FILE", \.vncPasswordFile), "file with the VNC password"),
+
+        .init(
+            "ports", nil, .ports, .text("FILE", \.portsFile),
+            "JSON file with ports and their settings, watched while the machine runs"),
+        .init("force-port", nil, .ports, .flag { $0.forcePort = $1 }, "take NICs that are in use, or left behind"),
+        .init(
+            "switch-cpus", nil, .ports, .value("LIST") { $0.set(\.switchCPUs, $1.numberList) },
+            "processors for the switches: 2,4-7 (chosen beside each NIC)"),
+        .init(
+            "switch-retries", nil, .ports,
+            .value("N") { $0.set(\.switchRetries, Int($1).flatMap { (0...1000).contains($0) ? $0 : nil }) },
+            "failures in a row of a switch before the start fails (5)"),
 
         .init(
             "name", nil, .host,
@@ -158,6 +172,7 @@ struct OptionRow: Sendable {
         .init("help", "h", .output, .flag { if $1 { $0.verb = .help } }, "print the help", for: .everywhere),
         .init("version", nil, .output, .flag { if $1 { $0.verb = .version } }, "print the version", for: .everywhere),
         .init("now", nil, .host, .flag { $0.now = $1 }, "stop: at once, without the power button", for: .stop),
+        .init("watch", nil, .output, .flag { $0.watch = $1 }, "ports: again each second", for: .ports),
         .init("all", nil, .host, .flag { $0.all = $1 }, "release: every machine that was left behind", for: .release),
     ]
 }
@@ -250,14 +265,4 @@ extension String {
         }
     }
 
-    fileprivate var isWord: Bool {
-        !isEmpty && allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_".contains($0)) }
-    }
-
-    /// A unicast MAC address.
-    fileprivate var isUnicastMAC: Bool {
-        let bytes = split(separator: ":", omittingEmptySubsequences: false)
-        guard bytes.count == 6, bytes.allSatisfy({ $0.count == 2 && $0.allSatisfy(\.isHexDigit) }) else { return false }
-        return UInt8(bytes[0], radix: 16).map { $0 & 1 == 0 } ?? false
-    }
 }

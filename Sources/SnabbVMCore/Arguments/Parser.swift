@@ -16,7 +16,8 @@ enum Parser {
         forgetLists(of: ignored, in: &arguments)
         let rest = try read(words, into: &arguments, for: verb)
         arguments.verb = verb
-        try place(rest.first.flatMap(Verb.init(rawValue:)) == nil ? rest : Array(rest.dropFirst()), in: &arguments)
+        let operandsOnly = rest.first.flatMap(Verb.init(rawValue:)) == nil ? rest : Array(rest.dropFirst())
+        try place(operandsOnly, in: &arguments, environment)
         try checkTogether(arguments)
         return arguments
     }
@@ -98,7 +99,9 @@ enum Parser {
         }
     }
 
-    private static func place(_ operands: [String], in arguments: inout Arguments) throws(Failure) {
+    private static func place(
+        _ operands: [String], in arguments: inout Arguments, _ environment: [String: String]
+    ) throws(Failure) {
         var operands = operands[...]
         switch arguments.verb {
         case .run:
@@ -107,20 +110,37 @@ enum Parser {
                 arguments.image = first
                 operands.removeFirst()
             }
-            arguments.ports = Array(operands)
+            arguments.ports = try ports(operands, environment)
         case .demo:
             arguments.image = "demo"
-            arguments.ports = Array(operands)
+            arguments.ports = try ports(operands, environment)
+        case .release:
+            for operand in operands {
+                guard let address = String(pciAddress: operand) else {
+                    throw usage("release", "'\(operand)'", "it is no PCI address", "see snabbvm nics")
+                }
+                arguments.addresses.append(address)
+            }
         case .console, .relay, .help:
             arguments.operand = operands.popFirst()
             try refuse(operands)
-        case .check, .status, .stop, .release, .version: try refuse(operands)
+        case .check, .nics, .status, .ports, .stop, .version: try refuse(operands)
         }
-        if arguments.verb == .relay || arguments.verb == .console,
-            let stream = arguments.operand ?? (arguments.verb == .relay ? "" : nil), StreamName(rawValue: stream) == nil
-        {
-            throw usage("show", "'\(stream)'", "it is not screen, serial or log")
+    }
+
+    private static func ports(
+        _ operands: ArraySlice<String>, _ environment: [String: String]
+    ) throws(Failure) -> [PortRequest] {
+        var requests: [PortRequest] = []
+        for operand in operands {
+            for request in try PortRequest.parse(operand, environment: environment) {
+                if requests.contains(where: { $0.source == request.source }) {
+                    throw usage("use port", "\(request.source)", "it is given twice", "give each port once")
+                }
+                requests.append(request)
+            }
         }
+        return requests
     }
 
     private static func refuse(_ operands: ArraySlice<String>) throws(Failure) {
@@ -132,9 +152,6 @@ enum Parser {
         guard [.run, .demo].contains(arguments.verb) else { return }
         if arguments.image == nil, arguments.kernel == nil, arguments.cdrom == nil, arguments.state == nil {
             throw usage("run", "a machine", "no IMAGE given", "give a disk image, or 'demo' for the built-in machine")
-        }
-        if let port = arguments.ports.first {
-            throw usage("give", "port \(port) to the machine", "this version does not take NIC ports yet")
         }
         if arguments.kernel == nil, let orphan = arguments.initrd ?? arguments.append {
             throw usage("use", "--initrd or --append '\(orphan)'", "they go with --kernel")
@@ -158,10 +175,9 @@ extension OptionRow {
 }
 
 extension String {
-    /// `0000:05:00.0` or `05:00.0`, settings behind it or not.
+    /// `0000:05:00.0`, `if:eth1` and so on, settings behind it or not.
     fileprivate var looksLikePort: Bool {
-        let address = prefix { $0 != "," }
-        return address.contains(":") && address.contains(".")
-            && address.allSatisfy { $0.isHexDigit || ":.".contains($0) }
+        let name = String(prefix { $0 != "," })
+        return name.hasPrefix("env:") || PortSource(name) != nil
     }
 }

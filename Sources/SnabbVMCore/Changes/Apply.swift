@@ -25,7 +25,7 @@ struct StepRunner {
 
     private func changes(for step: Step) -> [Change] {
         switch step {
-        case .folder(let path, _, let isShared):
+        case .folder(let path, _, let isShared, _):
             if path == keptFolder { return [] }
             if isShared { return Files.missingFolders(path).map { .folder(path: $0, isShared: true) } }
             // Also what a crash of the whole host left there, whose ledger was in memory.
@@ -35,15 +35,26 @@ struct StepRunner {
             return isKept(path) ? [] : [.file(path: path)]
         case .disk(let path, _):
             return (isKept(path) ? [] : [.file(path: path)]) + [.file(path: Step.unfinished(path))]
-        case .run: return []
+        case .run, .iommuType, .bind: return []
+        case .remount(let path): return [.remount(path: path)]
+        case .mount(let path, _):
+            let folders = Files.missingFolders(path).map { Change.folder(path: $0, isShared: true) }
+            return folders + [.mount(path: path)]
+        case .take(let state, _): return [.nic(state)]
+        case .interfaceUp(let name): return [.interfaceUp(name: name)]
+        case .tap(let name, let isMultiQueue): return [.tap(name: name, isMultiQueue: isMultiQueue)]
+        case .switchFiles(let path): return [.switchFiles(path: path)]
         }
     }
 
     /// What is made at once is made here; what a program makes goes on.
     private func start(_ step: Step) throws -> (any PendingStep)? {
         switch step {
-        case .folder(let path, let mode, _):
-            try perform("make", path) { () throws(Errno) in try Files.makeFolders(path, mode: mode_t(mode)) }
+        case .folder(let path, let mode, _, let owner):
+            try perform("make", path) { () throws(Errno) in
+                try Files.makeFolders(path, mode: mode_t(mode))
+                if let owner { try Errno.check { chown(path, owner.uid, owner.gid) } }
+            }
         case .file(let path, let mode, let content):
             try perform("write", path) { () throws(Errno) in
                 if isKept(path) {
@@ -60,6 +71,24 @@ struct StepRunner {
         case .seed(let path, let command): return try PendingSeed(path, command, loop)
         case .disk(let path, let commands): return try PendingDisk(path, commands, loop)
         case .run(let command): return try PendingDisk(nil, [command], loop)
+        case .remount(let path): try Mounts.makeWritable(path)
+        case .mount(let path, let kind): try Mounts.mount(kind, at: path)
+        case .take(let state, let driver): try state.take(from: driver)
+        case .iommuType(let group, let type, let address):
+            try NICState.setIOMMUType(type, group: group, of: address)
+        case .bind(let address, let driver, let mark):
+            try NICState(address: address, mark: mark).bind(to: driver)
+        case .interfaceUp(let name):
+            try perform("bring up", name) { () throws(Errno) in
+                try Errno.check { clinux_interface_set_up(name, 1) }
+            }
+        case .tap(let name, let isMultiQueue):
+            try perform("make tap", name) { () throws(Errno) in
+                try Errno.check { clinux_tap_make(name, isMultiQueue ? 1 : 0) }
+                try Errno.check { clinux_interface_set_up(name, 1) }
+            }
+        case .switchFiles(let path):
+            try perform("make", path) { () throws(Errno) in try Files.makeFolders(path, mode: 0o700) }
         }
         return nil
     }

@@ -6,4 +6,14 @@ enum Change: Codable, Equatable {
     case folder(path: String, isShared: Bool)
     /// A process of ours. It can only be named once it runs; until then it is bound to the launcher's life.
     case process(name: String, ProcessIdentity)
+    /// A NIC taken from the kernel, as it was before.
+    case nic(NICState)
+    /// Mounted for writing, where it was for reading.
+    case remount(path: String)
+    /// A mount of ours, which other machines may use as well.
+    case mount(path: String)
+    case interfaceUp(name: String)
+    case tap(name: String, isMultiQueue: Bool)
+    /// What killed switches leave: their counters, and hugepages that nobody else would give back.
+    case switchFiles(path: String)
 }

@@ -9,6 +9,21 @@ extension Change {
         case .folder(let path, let isShared):
             try Change.remove(path, by: rmdir, ignoring: isShared ? [.notFound, .notEmpty, .exists] : [.notFound])
         case .process(_, let identity): try Change.end(identity)
+        case .nic(let state): try state.giveBack()
+        case .remount(let path): Mounts.makeReadOnly(path)
+        case .mount(let path): Mounts.unmount(path)
+        case .interfaceUp(let name): try Change.call("take down", name) { clinux_interface_set_up(name, 0) }
+        case .tap(let name, let isMultiQueue):
+            if access("/sys/class/net/\(name)", F_OK) != 0 { return }
+            try Change.call("remove tap", name) { clinux_tap_remove(name, isMultiQueue ? 1 : 0) }
+        case .switchFiles(let path): SwitchFiles.remove(path)
+        }
+    }
+
+    /// What is gone already needs no undoing.
+    private static func call(_ operation: String, _ name: String, _ body: () -> Int32) throws(Failure) {
+        do throws(Errno) { try Errno.check(body) } catch {
+            if error != .noDevice { throw Failure(.cleanup, operation, name, error) }
         }
     }
 

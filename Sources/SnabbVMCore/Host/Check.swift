@@ -138,7 +138,7 @@ struct Check: Codable, Equatable {
             let user = [nic.driver, nic.interfaces.first].compactMap(\.self).joined(separator: " as ")
             add(
                 .ok, "NIC \(nic.address)",
-                "\(nic.name), \(nic.snabbDriver ?? "")\(node)" + (user.isEmpty ? "" : ", now \(user)"))
+                "\(nic.name), Snabb's \(nic.snabbDriver ?? "")\(node)" + (user.isEmpty ? "" : ", now \(user)"))
         }
     }
 

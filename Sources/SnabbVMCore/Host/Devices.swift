@@ -13,22 +13,38 @@ extension Facts {
             var number: Int
             var type: String
             var devices: [String]
+            /// Those of them that a driver works with; bridges don't count.
+            var inUse: [String] = []
+
+            /// Whether devices see other addresses than the memory's own.
+            var isTranslated: Bool { type.hasPrefix("DMA") }
         }
 
-        var isTranslating: Bool { groups.contains { $0.type.hasPrefix("DMA") } }
+        var isTranslating: Bool { groups.contains(where: \.isTranslated) }
     }
 
-    /// A network card as PCI shows it.
+    /// A PCI function, as far as taking it matters.
     struct NIC: Codable, Equatable {
         var address: String
         var id: String
         var name: String
+        /// Class and subclass, as 0200 for Ethernet.
+        var deviceClass: String
         var driver: String?
-        /// What Snabb would drive it with; nil where it can't.
-        var snabbDriver: String?
         var iommuGroup: Int?
         var numaNode: Int?
+        /// Its Linux interfaces, as far as this network namespace shows them.
         var interfaces: [String]
+        /// What `driver_override` says: while a NIC is ours, whose it is and how it was before.
+        var override: String?
+        /// Whether it may read and write memory by itself.
+        var isBusMaster = false
+        /// Another launcher here holds its lock.
+        var isLocked = false
+
+        var isNIC: Bool { deviceClass.hasPrefix("02") }
+        var folder: String { "/sys/bus/pci/devices/\(address)" }
+        var mark: PortMark? { override.flatMap(PortMark.init) }
     }
 }
 
@@ -39,42 +55,64 @@ extension Facts.IOMMU {
         asked = words.filter { $0.contains("iommu") }
         let folder = "/sys/kernel/iommu_groups"
         groups = tree.names(folder).compactMap { name in
-            Int(name).map {
-                Group(
-                    number: $0, type: tree.line("\(folder)/\(name)/type") ?? "unknown",
-                    devices: tree.names("\(folder)/\(name)/devices"))
+            guard let number = Int(name) else { return nil }
+            let devices = tree.names("\(folder)/\(name)/devices")
+            let inUse = devices.filter { device in
+                let driver = tree.linkName("/sys/bus/pci/devices/\(device)/driver")
+                return driver.map { !["pcieport", "vfio-pci", "pci-stub"].contains($0) } ?? false
             }
+            return Group(
+                number: number, type: tree.line("\(folder)/\(name)/type") ?? "unknown", devices: devices, inUse: inUse)
         }
     }
 }
 
 extension Facts.NIC {
-    /// By vendor and device, what drives it in Snabb. Its own list claims more than its drivers take.
-    private static let drivers: [String: String] = [
-        "8086:10fb": "intel_mp (82599)", "8086:1521": "intel_mp (i350)",
-        "8086:1533": "intel_mp (i210)", "8086:157b": "intel_mp (i210)",
-        "8086:154c": "intel_avf", "8086:1889": "intel_avf",
-        "15b3:1013": "connectx (ConnectX-4)", "15b3:1015": "connectx (ConnectX-4 Lx)",
-        "15b3:1017": "connectx (ConnectX-5)", "15b3:1019": "connectx (ConnectX-5 Ex)",
-        "1af4:1000": "virtio_net",
-    ]
-
-    static func all(_ tree: FileTree) throws(Failure) -> [Facts.NIC] {
+    /// All network cards, and these other functions.
+    static func all(_ tree: FileTree, and others: Set<String> = []) throws(Failure) -> [Facts.NIC] {
         let bus = "/sys/bus/pci"
         guard tree.exists("\(bus)/devices") else { return [] }
-        return try scan(tree.path(bus)).filter { $0.function.class_id >> 8 == 0x02 }.map { function, name in
+        return try scan(tree.path(bus)).compactMap { function, name in
             let address = [
                 part(function.domain, 4), part(function.bus, 2), part(function.device, 2) + ".\(function.function)",
             ].joined(separator: ":")
-            let id = "\(part(function.vendor_id, 4)):\(part(function.device_id, 4))"
-            let folder = "\(bus)/devices/\(address)"
-            let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
-            let interfaces = ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") }
+            let deviceClass = part(function.class_id, 4)
+            guard deviceClass.hasPrefix("02") || others.contains(address) else { return nil }
             return Facts.NIC(
-                address: address, id: id, name: name, driver: tree.linkName("\(folder)/driver"),
-                snabbDriver: drivers[id], iommuGroup: tree.linkName("\(folder)/iommu_group").flatMap { Int($0) },
-                numaNode: tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 }, interfaces: interfaces)
+                tree, address, id: "\(part(function.vendor_id, 4)):\(part(function.device_id, 4))", name: name,
+                deviceClass: deviceClass)
         }.sorted { $0.address < $1.address }
+    }
+
+    /// By vendor and device, what drives it in Snabb: its own list claims more than its drivers take.
+    private static let snabbDrivers: [String: (driver: String, model: String)] = [
+        "8086:10fb": ("intel_mp", "82599"), "8086:1521": ("intel_mp", "i350"),
+        "8086:1533": ("intel_mp", "i210"), "8086:157b": ("intel_mp", "i210"),
+        "8086:154c": ("intel_avf", "700 series VF"), "8086:1889": ("intel_avf", "adaptive VF"),
+        "15b3:1013": ("connectx", "ConnectX-4"), "15b3:1015": ("connectx", "ConnectX-4 Lx"),
+        "15b3:1017": ("connectx", "ConnectX-5"), "15b3:1019": ("connectx", "ConnectX-5 Ex"),
+        "1af4:1000": ("virtio_net", "virtio-net"),
+    ]
+
+    var snabbDriver: String? { Facts.NIC.snabbDrivers[id]?.driver }
+
+    static var snabbModels: String {
+        let models = snabbDrivers.sorted { $0.key < $1.key }.map { "\($0.value.model) (\($0.key))" }
+        return models.joined(separator: ", ")
+    }
+
+    private init(_ tree: FileTree, _ address: String, id: String, name: String, deviceClass: String) {
+        let folder = "/sys/bus/pci/devices/\(address)"
+        let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
+        let override = tree.line("\(folder)/driver_override")
+        self.init(
+            address: address, id: id, name: name, deviceClass: deviceClass,
+            driver: tree.linkName("\(folder)/driver"),
+            iommuGroup: tree.linkName("\(folder)/iommu_group").flatMap { Int($0) },
+            numaNode: tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 },
+            interfaces: ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") },
+            override: override == "(null)" || override == "" ? nil : override,
+            isBusMaster: (try? PCIConfiguration(tree.path(folder)))?.isBusMaster ?? false)
     }
 
     private static func part(_ value: some UnsignedInteger, _ digits: Int) -> String {

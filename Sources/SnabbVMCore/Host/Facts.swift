@@ -11,8 +11,12 @@ struct Facts: Codable, Equatable {
     var hugetlbfs: [String]
     var privileges: Privileges
     var tools: Tools
+    // What only ports, and who lists the host, need to know.
     var iommu: IOMMU?
     var nics: [NIC]?
+    var interfaces: [Interface]?
+    var topology: Topology?
+    var pciAccess: PCIAccess?
 
     struct CPU: Codable, Equatable {
         var model: String
@@ -60,6 +64,8 @@ struct Facts: Codable, Equatable {
         var xorriso: String?
         var tmux: String?
         var cp: String?
+        var snabb: String?
+        var testpmd: String?
         var firmwareCode: String?
         var firmwareVariables: String?
     }
@@ -75,10 +81,13 @@ struct Facts: Codable, Equatable {
             tools: Tools(tree, qemu: arguments.qemu, searchPath: searchPath))
     }
 
-    /// Reads also what only `check` shows.
-    mutating func addDevices(_ tree: FileTree = FileTree()) throws(Failure) {
+    /// Reads also what ports are made of.
+    mutating func addDevices(_ tree: FileTree = FileTree(), and others: Set<String> = []) throws(Failure) {
         iommu = IOMMU(tree)
-        nics = try NIC.all(tree)
+        nics = try NIC.all(tree, and: others)
+        interfaces = Interface.all(tree)
+        topology = Topology(tree)
+        pciAccess = PCIAccess(tree, capabilities: privileges.capabilities)
     }
 }
 
@@ -214,6 +223,8 @@ extension Facts.Tools {
         xorriso = find("xorriso")
         tmux = find("tmux")
         cp = find("cp")
+        snabb = find("snabb")
+        testpmd = find("dpdk-testpmd")
         if let pair = Self.firmware.first(where: { tree.exists($0.0) && tree.exists($0.1) }) {
             (firmwareCode, firmwareVariables) = pair
         }

@@ -29,6 +29,7 @@ final class Machine {
     private let agent: GuestAgent
     private let pseudoTerminal: PseudoTerminal
     private let control: ControlServer
+    private let ports: Ports
     private var session: TerminalSession?
     private var serialToOutput: Outlet?
 
@@ -40,6 +41,7 @@ final class Machine {
     private var wasCutOff = false
     private var isPluggedOut = false
     private var wantsPowerDown = false
+    private var failure: Failure?
     private var waitingForEnd: [ControlConnection] = []
 
     init(_ plan: Plan, loop: EventLoop, ledger: Ledger, log: Log, vncPassword: String?) throws {
@@ -55,6 +57,7 @@ final class Machine {
         pseudoTerminal = try PseudoTerminal(loop: loop)
         try ledger.record([.file(path: plan.folders.control), .file(path: plan.folders.log)])
         control = try ControlServer(plan.folders.control, loop: loop)
+        ports = Ports(plan, loop: loop, ledger: ledger, log: log)
         connect()
     }
 
@@ -71,6 +74,7 @@ final class Machine {
             // A terminal that is closed says so twice, by its shell and by the kernel.
             stop(now: signal == SIGQUIT, insists: signal != SIGHUP)
         }
+        ports.onFailure = { [unowned self] in fail($0) }
         let logFile = LogFile(plan.folders.log)
         logStream.received(Array("The launcher's log; with every step it is in \(plan.folders.log)\r\n".utf8))
         log.listener = { [unowned self] line, isShown in
@@ -83,6 +87,8 @@ final class Machine {
 
     /// From QEMU's start to its end.
     func run(hasTerminal: Bool) throws -> Ending {
+        // Beside each other: QEMU waits for the switches to connect, and they for its sockets.
+        try ports.start()
         try startQEMU()
         if !hasTerminal { showSerialOnOutput() }
         if let tmux = plan.tmux {
@@ -105,6 +111,8 @@ final class Machine {
     private func startQEMU() throws {
         let (reading, writing) = try Descriptor.pipe()
         let words = WordReader(reading, loop: loop) { [unowned self] line in
+            // It waits for the switches, and says so for each.
+            if line.contains(": info: QEMU waiting for connection") { return }
             qemuWords = qemuWords.suffix(9) + [line]
             log.note("qemu: \(line)")
         }
@@ -123,6 +131,7 @@ final class Machine {
 
     private func qemuIsUp() {
         log.verbose("QEMU is up (pid \(qemu))")
+        ports.machineIsUp()
         if let vncPassword {
             qmp.execute("set_password", ["protocol": "vnc", "password": .string(vncPassword)]) { [unowned self] in
                 if case .failure(let error) = $0 { log.warning("VNC takes no password: \(error.text)") }
@@ -184,6 +193,12 @@ final class Machine {
         loop.after(Machine.pressAgain) { [unowned self] in pressPowerButton() }
     }
 
+    /// The machine can't be had as it was asked for.
+    private func fail(_ failure: Failure) {
+        if self.failure == nil { self.failure = failure }
+        quit()
+    }
+
     private func quit() {
         guard qemu > 0 else { return }
         if qmp.isReady { qmp.execute("quit") } else { kill(qemu, SIGTERM) }
@@ -193,6 +208,7 @@ final class Machine {
     }
 
     private var ending: Ending {
+        if let failure { return .failed(failure) }
         if wasCutOff { return .cutOff }
         if stopRequests > 0 { return .stopped }
         switch (qemuStatus, shutdownReason) {
@@ -223,6 +239,7 @@ final class Machine {
             kill(qemu, SIGKILL)
             try loop.run { qemuStatus != nil }
         }
+        try ports.end()
         try session?.end()
         serialToOutput?.flush()
         log.listener = nil
@@ -245,11 +262,12 @@ final class Machine {
             waitingForEnd.append(connection)
             stop(now: request["now"]?.bool ?? false, insists: false)
         case "attach":
-            let streams = [screen, serial, logStream]
-            guard let stream = streams.first(where: { $0.name.rawValue == request["stream"]?.string }) else {
+            guard let stream = streams.first(where: { $0.name == request["stream"]?.string }) else {
                 return connection.answer(["error": "no such stream"])
             }
             connection.attach(to: stream)
+        case "streams": connection.answer(["streams": .array(streams.map { .string($0.name) })])
+        case "ports": connection.answer((try? JSON(encoding: ports.status)) ?? [])
         case "console":
             guard let session else { return connection.answer(["error": "there is no tmux"]) }
             session.open { connection.answer($0.map { ["error": .string($0)] } ?? .object([:])) }
@@ -260,11 +278,14 @@ final class Machine {
         }
     }
 
+    private var streams: [ConsoleStream] { [screen, serial, logStream] + ports.streams }
+
     private func answerStatus(_ connection: ControlConnection) {
         let reply = { [unowned self] (state: String) in
             agent.addresses { [unowned self] addresses in
                 let status = MachineStatus(
-                    plan, state: state, pid: qemu, uptime: uptime, guestAddresses: addresses)
+                    plan, state: state, pid: qemu, uptime: uptime, guestAddresses: addresses,
+                    ports: ports.status)
                 connection.answer((try? JSON(encoding: status)) ?? ["error": "the status can't be written"])
             }
         }
@@ -325,35 +346,6 @@ private final class PseudoTerminal {
     func resize(rows: Int64, columns: Int64) {
         guard (1...1000).contains(rows), (1...1000).contains(columns) else { return }
         clinux_set_window_size(master.raw, UInt16(rows), UInt16(columns))
-    }
-}
-
-/// Reads a program's words, a line at a time, as long as it lives.
-private final class WordReader {
-    private let descriptor: Descriptor
-    private let loop: EventLoop
-    private let onLine: (String) -> Void
-    private var buffer = LineBuffer()
-
-    init(_ raw: Int32, loop: EventLoop, onLine: @escaping (String) -> Void) {
-        descriptor = Descriptor(raw)
-        self.loop = loop
-        self.onLine = onLine
-        try? descriptor.setNonBlocking()
-        loop.watch(raw, for: .readable) { [self] _ in read() }
-    }
-
-    private func read() {
-        guard let bytes = try? descriptor.read(atMost: 65536) else { return }
-        if bytes.isEmpty { return loop.unwatch(descriptor.raw) }
-        for line in buffer.lines(adding: bytes) { onLine(String(decoding: line, as: UTF8.self).trimmed) }
-    }
-
-    /// The program is gone: what it said last is still in the pipe.
-    func finish() {
-        read()
-        for line in buffer.lines(adding: [0x0a]) { onLine(String(decoding: line, as: UTF8.self).trimmed) }
-        loop.unwatch(descriptor.raw)
     }
 }
 

@@ -15,10 +15,14 @@ struct MachineStatus: Codable, Equatable {
     /// Who told the addresses: the guest itself, or the plan.
     var addressesFrom: String?
     var published: [PublishedPort]
+    var ports: [PortStatus]
+    var layout: Layout?
     var vnc: SocketAddress?
     var log: String
 
-    init(_ plan: Plan, state: String, pid: Int32, uptime: Double, guestAddresses: [String]?) {
+    init(
+        _ plan: Plan, state: String, pid: Int32, uptime: Double, guestAddresses: [String]?, ports: [PortStatus]
+    ) {
         name = plan.name
         self.state = state
         self.pid = pid
@@ -34,6 +38,8 @@ struct MachineStatus: Codable, Equatable {
         addresses = told ?? plan.network.map { [$0.expectedAddress] } ?? []
         addressesFrom = addresses.isEmpty ? nil : told != nil ? "guest agent" : "plan"
         published = plan.network?.published ?? []
+        self.ports = ports
+        layout = plan.layout
         vnc = plan.vnc
         log = plan.folders.log
     }
@@ -58,6 +64,18 @@ struct MachineStatus: Codable, Equatable {
         if let mac {
             let from = addressesFrom.map { " (from the \($0))" } ?? ""
             rows.append(("eth0", "\(mac) \(addresses.joined(separator: ", "))\(from)"))
+        }
+        for port in ports {
+            let place = port.cpu.map { ", switch on CPU \($0)" } ?? ""
+            let mac = port.mac.map { " \($0)" } ?? ""
+            rows.append(
+                (
+                    port.guestName,
+                    "\(port.name)\(mac), \(port.port) by \(port.engine.rawValue)\(place): \(port.state.rawValue)"
+                ))
+        }
+        if let cpus = layout?.machineCPUs {
+            rows.append(("layout", "QEMU on CPUs \(cpus.ranges)" + (layout?.node.map { ", node \($0)" } ?? "")))
         }
         for port in published { rows.append(("published", "\(port)")) }
         rows.append(("VNC", vnc?.description ?? "off"))

@@ -4,20 +4,26 @@ import Glibc
 /// Connects this terminal to one stream of a machine: what each tmux window runs, and `snabbvm console serial`.
 struct Relay {
     let client: ControlClient
-    let stream: StreamName
+    let stream: String
     /// Control-], as telnet has it; none inside tmux, where every key is the guest's.
     let escape: UInt8?
 
     func run() throws {
+        let streams = (try client.ask(["verb": "streams"])["streams"]?.array ?? []).compactMap(\.string)
+        guard streams.contains(stream) else {
+            throw Failure(
+                .usage, "show", "'\(stream)'", "machine \(client.folders.name) has no such stream",
+                remedy: "there is \(streams.joined(separator: ", "))")
+        }
         let socket = try client.connect()
         let loop = try EventLoop(alsoHandling: [SIGWINCH])
-        let hello: JSON = ["verb": "attach", "stream": .string(stream.rawValue)]
+        let hello: JSON = ["verb": "attach", "stream": .string(stream)]
         do throws(Errno) { try socket.writeAll(Array("\(hello.text)\n".utf8)) } catch {
             throw Failure(.noMachine, "talk to machine", client.folders.name, error)
         }
         let terminal = RawTerminal(STDIN_FILENO)
         defer { terminal?.restore() }
-        if escape != nil, terminal != nil { show("[\(stream.rawValue) of \(client.folders.name); C-] leaves]\r\n") }
+        if escape != nil, terminal != nil { show("[\(stream) of \(client.folders.name); C-] leaves]\r\n") }
 
         var ended = false
         loop.onSignal = { signal in
@@ -59,7 +65,8 @@ struct Relay {
     /// The guest's screen is drawn for the window's size; a serial line has none.
     private func tellSize() {
         var (rows, columns): (UInt16, UInt16) = (0, 0)
-        guard stream == .screen, clinux_window_size(STDIN_FILENO, &rows, &columns) == 0, rows > 0 else { return }
+        guard stream == StreamName.screen.rawValue, clinux_window_size(STDIN_FILENO, &rows, &columns) == 0, rows > 0
+        else { return }
         _ = try? client.ask(["verb": "resize", "rows": .integer(Int64(rows)), "columns": .integer(Int64(columns))])
     }
 }

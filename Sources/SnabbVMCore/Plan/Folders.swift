@@ -43,6 +43,13 @@ struct Folders: Codable, Equatable {
     /// A pair of pipes NAME.in and NAME.out, as QEMU's `pipe` back end wants them.
     func pipe(_ name: String) -> String { "\(run)/\(name)" }
 
+    /// Each port's socket and settings. QEMU makes the sockets.
+    var ports: String { "\(run)/ports" }
+    /// Where Snabb has its counters.
+    var snabb: String { "\(run)/snabb" }
+    /// Where Snabb has its own hugepages, whatever it is told.
+    static let snabbHugepages = "/var/run/snabb/hugetlbfs"
+
     var disk: String { "\(disks)/disk.img" }
     var firmwareVariables: String { "\(disks)/firmware-variables.fd" }
     /// Everything that can be in the folder of disks that are not kept.

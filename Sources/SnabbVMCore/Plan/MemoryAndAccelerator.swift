@@ -33,13 +33,13 @@ extension Plan {
     }
 
     static func memory(
-        _ arguments: Arguments, _ facts: Facts, notes: inout [String]
+        _ arguments: Arguments, _ facts: Facts, near node: Int? = nil, notes: inout [String]
     ) throws(Failure) -> MemoryPlan {
         let wanted = arguments.memory
         guard wanted >= .mebibytes(16), wanted.bytes % (1 << 20) == 0 else {
             throw Failure(.usage, "use", "--memory \(wanted)", "it is not a whole number of MB, 16 at least")
         }
-        if let plan = try hugepages(arguments, facts) { return plan }
+        if let plan = try hugepages(arguments, facts, near: node) { return plan }
         if arguments.hugepages == .auto {
             notes.append("no hugepages on this host, so the machine has ordinary memory")
         }
@@ -53,11 +53,13 @@ extension Plan {
         if wanted > facts.memory.available {
             notes.append("the machine may come to use \(wanted), and \(facts.memory.available) are available now")
         }
-        return MemoryPlan(size: wanted)
+        return MemoryPlan(size: wanted, node: node)
     }
 
     /// nil where ordinary memory is to be used.
-    private static func hugepages(_ arguments: Arguments, _ facts: Facts) throws(Failure) -> MemoryPlan? {
+    private static func hugepages(
+        _ arguments: Arguments, _ facts: Facts, near node: Int?
+    ) throws(Failure) -> MemoryPlan? {
         var pools = facts.hugepages
         switch arguments.hugepages {
         case .off: return nil
@@ -71,10 +73,11 @@ extension Plan {
         let needed = { (pool: Facts.HugepagePool) in Int((wanted.bytes + pool.pageSize.bytes - 1) / pool.pageSize.bytes)
         }
         let fitting = pools.filter { wanted.bytes % $0.pageSize.bytes == 0 }
-        // One node's memory serves best; the largest pages first, and then where most is free.
-        let ranked = fitting.filter { $0.free >= needed($0) }.sorted {
-            ($0.pageSize.bytes, $0.free) > ($1.pageSize.bytes, $1.free)
+        // One node's memory serves best, that of the NICs above all; the largest pages first, then where most is free.
+        let rank = { (pool: Facts.HugepagePool) in
+            (node != nil && pool.node == node ? 1 : 0, pool.pageSize.bytes, pool.free)
         }
+        let ranked = fitting.filter { $0.free >= needed($0) }.sorted { rank($0) > rank($1) }
         let nodes = Set(facts.hugepages.compactMap(\.node)).count
         if let best = ranked.first {
             return MemoryPlan(size: wanted, pageSize: best.pageSize, node: nodes > 1 ? best.node : nil)

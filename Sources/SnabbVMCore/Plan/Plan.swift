@@ -19,6 +19,13 @@ struct Inspected {
     var privateFiles: [String] = []
     var diskSpace: ByteCount?
     var programPath = "/proc/self/exe"
+    /// The ports, those of the file too.
+    var ports: [PortRequest] = []
+    var portsFile: String?
+    /// Where the switches' programs are.
+    var switchFolder = "/usr/local/share/snabbvm/switch"
+    /// What this host or container calls itself.
+    var hostName = "localhost"
 }
 
 /// What --state keeps beside the disk: who the machine is, and what its disk stands on.
@@ -42,6 +49,12 @@ struct Plan: Codable, Equatable {
     var cpus: Int
     var disks: [DiskPlan] = []
     var network: NetworkPlan?
+    var ports: [PortPlan] = []
+    var layout: Layout?
+    /// The ports as the command line has them, which the file can't change.
+    var portRequests: [PortRequest] = []
+    var portsFile: String?
+    var switchRetries = 0
     var vnc: SocketAddress?
     var firmware: Firmware
     var steps: [Step] = []
@@ -86,12 +99,16 @@ extension Plan {
         cpus = arguments.cpus
         firmware = arguments.firmware
         stopTimeout = arguments.stopTimeout
+        portRequests = arguments.ports
+        portsFile = inspected.portsFile
+        switchRetries = arguments.switchRetries
         uuid = inspected.record?.uuid ?? Plan.stableUUID(name, inspected.hostKey)
         qemu = Command(program: qemuProgram, arguments: [])
 
         try Plan.checkPaths(folders)
         (accelerator, notes) = try Plan.accelerator(arguments, facts)
-        memory = try Plan.memory(arguments, facts, notes: &notes)
+        let node = inspected.ports.isEmpty ? nil : Plan.node(of: inspected.ports, facts)
+        memory = try Plan.memory(arguments, facts, near: node, notes: &notes)
         if cpus > facts.cpu.count {
             notes.append("\(cpus) virtual CPUs on a host with \(facts.cpu.count): they will wait for each other")
         }
@@ -106,6 +123,7 @@ extension Plan {
         planFolders()
         try planDisks(arguments, facts, inspected, qemuImg: qemuImg)
         try planSeed(arguments, facts, inspected)
+        try planPorts(arguments, facts, inspected)
         planConsoles(arguments, facts, inspected)
         try finishQEMU(arguments, facts, inspected)
     }
@@ -115,7 +133,10 @@ extension Plan {
     }
 
     private static func checkPaths(_ folders: Folders) throws(Failure) {
-        let socket = folders.control
+        try checkSocketPath(folders.control)
+    }
+
+    static func checkSocketPath(_ socket: String) throws(Failure) {
         guard socket.utf8.count > Folders.longestSocketPath else { return }
         throw Failure(
             .usage, "use", socket, "a socket's path can't be longer than \(Folders.longestSocketPath) bytes",
@@ -196,7 +217,7 @@ extension Plan {
         }
         let settings = TmuxSettings(
             name: name, session: folders.tmuxSession, program: inspected.programPath, base: folders.base,
-            firmware: firmware)
+            firmware: firmware, ports: ports.map(\.name))
         steps.append(.file(path: folders.tmuxSettings, mode: 0o600, FileContent(settings.text)))
         tmux = Command(
             program: tmuxProgram,
@@ -208,6 +229,7 @@ extension Plan {
     /// As whom QEMU runs: without rights, unless what it needs is only for root.
     func qemuUser(_ facts: Facts, _ inspected: Inspected) -> User? {
         guard var user = facts.privileges.qemuUser, inspected.privateFiles.isEmpty else { return nil }
+        if inspected.ports.contains(where: { Engines.named($0.settings.engine ?? .snabb).needsRoot }) { return nil }
         if accelerator == .kvm, !facts.kvm.forAnyone {
             guard let group = facts.kvm.group else { return nil }
             user.groups.append(group)
@@ -220,9 +242,11 @@ extension Plan {
         qemu.user = qemuUser(facts, inspected)
         if facts.privileges.qemuUser != nil, qemu.user == nil {
             let why =
-                inspected.privateFiles.first.map { "\($0) is not for others to read" } ?? "a port or /dev/kvm is root's"
+                inspected.privateFiles.first.map { "\($0) is not for others to read" }
+                ?? "a port, /dev/kvm or /dev/vfio is root's"
             notes.append("QEMU runs as root, since \(why)")
         }
+        qemu.cpus = layout?.machineCPUs ?? []
         qemu.environment = ["LC_ALL": "C.UTF-8", "TERM": "screen-256color", "HOME": "/nonexistent"]
         let command = QEMUArguments(self, arguments, facts, inspected)
         qemu.arguments = command.words

@@ -5,6 +5,10 @@ extension Plan {
         lines += notes.map { "# Note: \($0.oneLine)" }
         lines += ["", "# Make what the machine needs"]
         lines += steps.map(\.shellText)
+        for port in ports {
+            guard let command = port.command else { continue }
+            lines += ["", "# The switch of port \(port.name), \(port.source)", "\(command.shellText) &"]
+        }
         lines += ["", "# Start it"]
         lines.append(qemu.shellText)
         if let tmux { lines += ["", "# Beside it: the windows to look at it with", tmux.shellText] }
@@ -16,12 +20,33 @@ extension Plan {
     private func undoText(_ step: Step) -> String? {
         let path: String
         switch step {
-        case .folder(let folder, _, let isShared):
+        case .folder(let folder, _, let isShared, _):
             if folder == folders.disks, folders.disksAreKept { return nil }
             return "rmdir \(folder.shellQuoted)" + (isShared ? " 2>/dev/null || true" : "")
         case .file(let file, _, _), .pipe(let file, _), .seed(let file, _), .disk(let file, _): path = file
-        case .run: return nil
+        case .run, .iommuType, .bind: return nil
+        case .remount(let folder): return "mount -o remount,ro \(folder.shellQuoted)"
+        case .mount(let folder, _): return "umount \(folder.shellQuoted)"
+        case .take(let state, _): return state.returnText
+        case .interfaceUp(let name): return "ip link set \(name.shellQuoted) down"
+        case .tap(let name, _): return "ip link delete \(name.shellQuoted)"
+        case .switchFiles(let folder): return "rm -r \(folder.shellQuoted)"
         }
         return folders.disksAreKept && path.hasPrefix(folders.disks + "/") ? nil : "rm -f \(path.shellQuoted)"
+    }
+}
+
+extension NICState {
+    /// Giving the NIC back, as it would be typed.
+    fileprivate var returnText: String {
+        let wasUp = mark.interfaces.filter(\.isUp).map { "ip link set \($0.name.shellQuoted) up" }
+        return
+            ([
+                "[ ! -e \(folder)/driver ] || echo \(address) > \(folder)/driver/unbind",
+                "setpci -s \(address) COMMAND=0:4",
+                mark.iommuType.map { "echo \($0) > \(folder)/iommu_group/type" },
+                "echo \((override ?? "").shellQuoted) > \(folder)/driver_override",
+                mark.driver.map { "echo \(address) > /sys/bus/pci/drivers/\($0)/bind" },
+            ].compactMap(\.self) + wasUp).joined(separator: "\n")
     }
 }

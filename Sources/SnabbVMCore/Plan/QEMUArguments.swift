@@ -20,6 +20,9 @@ struct QEMUArguments {
         addControl(plan)
         addScreen(plan, inspected)
         addNetwork(plan)
+        for port in plan.ports {
+            words += Engines.named(port.engine).qemuWords(for: port, accelerator: plan.accelerator)
+        }
         addDisks(plan, arguments)
         add("-device", "virtio-rng-pci")
         if let kernel = inspected.kernel {
@@ -52,6 +55,8 @@ struct QEMUArguments {
         if let pageSize = plan.memory.pageSize {
             memory += ",hugetlb=on,hugetlbsize=\(pageSize),prealloc=on,prealloc-threads=\(min(plan.cpus, 16))"
             if let node = plan.memory.node { memory += ",host-nodes=\(node),policy=bind" }
+        } else if let node = plan.memory.node {
+            memory += ",host-nodes=\(node),policy=preferred"
         }
         add("-object", memory)
     }

@@ -1,7 +1,7 @@
 /// One thing to be done to the host before the machine starts, in order.
 enum Step: Codable, Equatable {
     /// A shared folder may be there already, and others may have things in it.
-    case folder(path: String, mode: UInt16, isShared: Bool)
+    case folder(path: String, mode: UInt16, isShared: Bool, owner: User? = nil)
     case file(path: String, mode: UInt16, FileContent)
     case pipe(path: String, owner: User?)
     /// A program writes the whole file to its output, and the file says in itself how long it is.
@@ -11,6 +11,21 @@ enum Step: Codable, Equatable {
 
     /// A program that changes what is kept.
     case run(Command)
+
+    /// Makes a folder writable that is mounted for reading only.
+    case remount(path: String)
+    /// Mounts a file system, if nothing is mounted there.
+    case mount(path: String, kind: String)
+    /// Takes a NIC from its driver and marks it as ours.
+    case take(NICState, from: String?)
+    /// Lets the devices of an IOMMU group see the memory's own addresses.
+    case iommuType(group: Int, type: String, of: String)
+    /// Gives a NIC of ours to this driver, whatever its id.
+    case bind(address: String, driver: String, mark: PortMark)
+    case interfaceUp(name: String)
+    case tap(name: String, isMultiQueue: Bool)
+    /// Where the switches keep what outlives them when they are killed.
+    case switchFiles(path: String)
 
     /// What they make a disk as, before it gets its name.
     static func unfinished(_ path: String) -> String { "\(path).new" }
@@ -24,8 +39,9 @@ enum Step: Codable, Equatable {
     /// As commands for a shell.
     var shellText: String {
         switch self {
-        case .folder(let path, let mode, _):
-            return "mkdir -p -m \(String(mode, radix: 8)) \(path.shellQuoted)"
+        case .folder(let path, let mode, _, let owner):
+            let make = "mkdir -p -m \(String(mode, radix: 8)) \(path.shellQuoted)"
+            return owner.map { "\(make) && chown \($0.uid):\($0.gid) \(path.shellQuoted)" } ?? make
         case .file(let path, let mode, let content):
             if let source = content.source {
                 return "install -m \(String(mode, radix: 8)) \(source.shellQuoted) \(path.shellQuoted)"
@@ -46,6 +62,23 @@ enum Step: Codable, Equatable {
             let rename = "mv \(Step.unfinished(path).shellQuoted) \(path.shellQuoted)"
             return (commands.map(\.shellText) + [rename]).joined(separator: " &&\n    ")
         case .run(let command): return command.shellText
+        case .remount(let path): return "mount -o remount,rw \(path.shellQuoted)"
+        case .mount(let path, let kind):
+            return "mountpoint -q \(path) || { mkdir -p \(path) && mount -t \(kind) snabbvm \(path); }"
+        case .take(let state, let driver):
+            let unbind = driver.map { "echo \(state.address) > /sys/bus/pci/drivers/\($0)/unbind && " } ?? ""
+            return unbind + "echo \(state.mark.text.shellQuoted) > \(state.folder)/driver_override &&\n    "
+                + "setpci -s \(state.address) COMMAND=0:4"
+        case .iommuType(let group, let type, _):
+            return "echo \(type) > /sys/kernel/iommu_groups/\(group)/type"
+        case .bind(let address, let driver, let mark):
+            let override = "/sys/bus/pci/devices/\(address)/driver_override"
+            return "echo \(driver) > \(override) && echo \(address) > /sys/bus/pci/drivers/\(driver)/bind &&\n    "
+                + "echo \(mark.text.shellQuoted) > \(override)"
+        case .interfaceUp(let name): return "ip link set \(name.shellQuoted) up"
+        case .tap(let name, let isMultiQueue):
+            return "ip tuntap add dev \(name.shellQuoted) mode tap" + (isMultiQueue ? " multi_queue" : "")
+        case .switchFiles(let path): return "mkdir -p -m 700 \(path.shellQuoted)"
         }
     }
 }

@@ -5,12 +5,15 @@ struct TmuxSettings {
     var program: String
     var base: String
     var firmware: Firmware
+    /// Each has a window too.
+    var ports: [String] = []
 
     var text: String {
-        let relay = { (stream: StreamName) in
-            "\(program.tmuxQuoted) relay \(stream.rawValue) --name \(name) --run-dir \(base.tmuxQuoted)"
+        let relay = { (stream: String) in
+            "\(program.tmuxQuoted) relay \(stream) --name \(name) --run-dir \(base.tmuxQuoted)"
         }
-        let rest = [StreamName.serial, .log].map { "new-window -d -t =\(session): -n \($0.rawValue) \(relay($0))" }
+        let windows = [StreamName.serial.rawValue, StreamName.log.rawValue] + ports
+        let rest = windows.map { "new-window -d -t =\(session): -n \($0) \(relay($0))" }
         // UEFI draws pixels, which a terminal can't show; its serial console says the same.
         let first = firmware == .uefi ? ["select-window -t =\(session):serial"] : []
         return
@@ -21,7 +24,7 @@ struct TmuxSettings {
                 "set -g status-right 'C-b n next window, C-b [ scroll '",
                 "set -g window-status-separator ' '", "set -g set-titles on",
                 "set -g set-titles-string 'snabbvm #S: #W'",
-                "new-session -d -x 80 -y 25 -s \(session) -n screen \(relay(.screen))",
+                "new-session -d -x 80 -y 25 -s \(session) -n screen \(relay(StreamName.screen.rawValue))",
             ] + rest + first).joined(separator: "\n") + "\n"
     }
 }

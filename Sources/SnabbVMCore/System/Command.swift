@@ -21,6 +21,8 @@ struct Command: Codable, Equatable {
     var environment: [String: String] = [:]
     var files: [File] = []
     var user: User?
+    /// The processors that it may use; none for all of them.
+    var cpus: [Int] = []
     /// For programs that read what others made: a limit on memory and processor time.
     var addressSpace: UInt64 = 0
     var cpuSeconds: UInt64 = 0
@@ -35,6 +37,7 @@ struct Command: Codable, Equatable {
             words += ["setpriv", "--reuid", "\(user.uid)", "--regid", "\(user.gid)"]
             words += groups.isEmpty ? ["--clear-groups"] : ["--groups", groups]
         }
+        if !cpus.isEmpty { words += ["taskset", "-c", cpus.ranges] }
         words += ([program] + arguments).map(\.shellQuoted)
         for (index, file) in files.enumerated() {
             words.append("\(Int(Command.firstFile) + index)\(file.writable ? "<>" : "<")\(file.path.shellQuoted)")
@@ -113,20 +116,25 @@ extension Command {
         var error: Int32 = 0
         var step: UnsafePointer<CChar>?
         let groups = user?.groups ?? []
+        let cpus = cpus.map(Int32.init)
         let pid = program.withCString { path in
             descriptors.withUnsafeBufferPointer { descriptors in
                 groups.withUnsafeBufferPointer { groups in
-                    request.path = path
-                    request.descriptors = descriptors.baseAddress
-                    request.descriptor_count = Int32(descriptors.count)
-                    if let user {
-                        request.change_user = true
-                        request.uid = user.uid
-                        request.gid = user.gid
-                        request.groups = groups.baseAddress
-                        request.group_count = Int32(groups.count)
+                    cpus.withUnsafeBufferPointer { cpus in
+                        request.path = path
+                        request.cpus = cpus.baseAddress
+                        request.cpu_count = Int32(cpus.count)
+                        request.descriptors = descriptors.baseAddress
+                        request.descriptor_count = Int32(descriptors.count)
+                        if let user {
+                            request.change_user = true
+                            request.uid = user.uid
+                            request.gid = user.gid
+                            request.groups = groups.baseAddress
+                            request.group_count = Int32(groups.count)
+                        }
+                        return chost_spawn(&request, &error, &step)
                     }
-                    return chost_spawn(&request, &error, &step)
                 }
             }
         }

@@ -7,6 +7,8 @@ struct Errno: Error, Equatable, CustomStringConvertible {
     static let interrupted = Errno(code: EINTR)
     static let wouldBlock = Errno(code: EAGAIN)
     static let notFound = Errno(code: ENOENT)
+    static let noDevice = Errno(code: ENODEV)
+    static let busy = Errno(code: EBUSY)
     static let exists = Errno(code: EEXIST)
     static let denied = Errno(code: EACCES)
     static let notPermitted = Errno(code: EPERM)

@@ -24,6 +24,19 @@ extension String {
         return String(part)
     }
 
+    /// `2,4-7` as numbers; nil where it is no such list.
+    var numberList: [Int]? {
+        var numbers: [Int] = []
+        for part in split(separator: ",", omittingEmptySubsequences: false) {
+            let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+            guard ends.count <= 2, let first = ends.first ?? nil, let last = ends.last ?? nil, first <= last,
+                first >= 0, last < 65536
+            else { return nil }
+            numbers += first...last
+        }
+        return numbers
+    }
+
     func padded(to width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
 
     /// How many letters must be added, dropped or changed to make the other.
@@ -89,6 +102,21 @@ struct ByteCount: Equatable, Comparable, Codable, CustomStringConvertible {
     }
 
     var mebibytes: UInt64 { bytes >> 20 }
+}
+
+extension [Int] {
+    /// `0-3,8` for 0, 1, 2, 3 and 8.
+    var ranges: String {
+        var parts: [(Int, Int)] = []
+        for number in sorted() {
+            if let last = parts.last, last.1 + 1 == number {
+                parts[parts.count - 1].1 = number
+            } else {
+                parts.append((number, number))
+            }
+        }
+        return parts.map { $0 == $1 ? "\($0)" : "\($0)-\($1)" }.joined(separator: ",")
+    }
 }
 
 /// A digest that is the same on every machine and run; made for names, not against attackers (FNV-1a, mixed at the end

@@ -35,6 +35,8 @@ import Testing
         #expect(try parse("--version").verb == .version)
         #expect(try parse("console", "serial").operand == "serial")
         #expect(try parse("stop", "--now").now)
+        #expect(try parse("ports", "--watch").watch)
+        #expect(try parse("release", "5:0.1", "0000:05:00.0").addresses == ["0000:05:00.1", "0000:05:00.0"])
     }
 
     @Test func commandLineOverridesEnvironment() throws {
@@ -74,10 +76,11 @@ import Testing
             (["--initrd", "i", "x"], "go with --kernel"),
             (["--net", "none", "--publish", "1:1", "x"], "without a network"),
             (["status", "x"], "an argument too many"), (["status", "-m", "1"], "no option of status"),
-            (["console", "video"], "not screen, serial or log"),
             (["--hugepages", "3M", "x"], "auto|off|required|SIZE"),
             (["--nic-model", "a,b", "x"], "not MODEL"), (["--stop-timeout", "-1", "x"], "not SECONDS"),
-            (["-hx", "x"], "takes no value"), (["x", "0000:05:00.0"], "does not take NIC ports yet"),
+            (["-hx", "x"], "takes no value"), (["--switch-cpus", "a", "x"], "not LIST"),
+            (["--switch-retries", "-1", "x"], "not N"),
+            (["release", "eth0"], "no PCI address"), (["status", "--watch"], "no option of status"),
         ] as [([String], String)])
     func refuses(_ words: [String], _ reason: String) {
         let failure = #expect(throws: Failure.self) { try Parser.parse(words, environment: [:]) }

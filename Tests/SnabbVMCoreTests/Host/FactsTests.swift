@@ -74,7 +74,9 @@ import Testing
         #expect(Facts.Memory(tree).limit == .mebibytes(1024))
     }
 
-    private func addNIC(_ address: String, id: (Int, Int), deviceClass: Int = 0x020000) {
+    private func addNIC(
+        _ address: String, id: (Int, Int), deviceClass: Int = 0x020000, command: UInt8 = 0
+    ) {
         let folder = "sys/bus/pci/devices/\(address)"
         _ = scratch.file("\(folder)/vendor", "0x\(String(id.0, radix: 16))\n")
         _ = scratch.file("\(folder)/device", "0x\(String(id.1, radix: 16))\n")
@@ -82,6 +84,7 @@ import Testing
         _ = scratch.file("\(folder)/resource", "")
         var config = [UInt8](repeating: 0, count: 64)
         (config[0], config[1]) = (UInt8(id.0 & 0xff), UInt8(id.0 >> 8))
+        config[4] = command
         (config[2], config[3]) = (UInt8(id.1 & 0xff), UInt8(id.1 >> 8))
         scratch.file("\(folder)/config", config)
     }
@@ -101,6 +104,83 @@ import Testing
         #expect(nic.id == "8086:10fb" && nic.driver == "ixgbe" && nic.iommuGroup == 17 && nic.numaNode == 1)
         #expect(nic.interfaces == ["ens1f0"] && nic.snabbDriver != nil)
         #expect(nics.first?.snabbDriver == nil)
+    }
+
+    /// As a driver has it, without one, left behind by a killed switch, and in the hands of vfio.
+    @Test func tellsTheStatesOfAnNIC() throws {
+        for (function, driver, command, override) in [
+            (0, "ixgbe", 7, "(null)"), (1, "", 3, "(null)"),
+            (2, "", 7, "snabbvm machine=vm host=3f2a driver=ixgbe up=ens1f0 iommu=DMA-FQ"),
+            (3, "vfio-pci", 3, "vfio-pci"),
+        ] {
+            addNIC("0000:05:00.\(function)", id: (0x8086, 0x10fb), command: UInt8(command))
+            let folder = "sys/bus/pci/devices/0000:05:00.\(function)"
+            if !driver.isEmpty { scratch.link("\(folder)/driver", to: "../../../bus/pci/drivers/\(driver)") }
+            _ = scratch.file("\(folder)/driver_override", "\(override)\n")
+            _ = scratch.file("\(folder)/numa_node", "-1\n")
+        }
+        _ = scratch.folder("sys/bus/pci/devices/0000:05:00.1/virtio3/net/eth7")
+        let nics = try Facts.NIC.all(tree)
+        #expect(nics.map(\.driver) == ["ixgbe", nil, nil, "vfio-pci"])
+        #expect(nics.map(\.isBusMaster) == [true, false, true, false])
+        #expect(nics.map(\.override) == [nil, nil, nics[2].mark?.text, "vfio-pci"])
+        #expect(nics[2].mark?.interfaces == [.init(name: "ens1f0", isUp: true)])
+        #expect(nics[2].mark?.iommuType == "DMA-FQ")
+        #expect(nics.map(\.numaNode) == [nil, nil, nil, nil])
+        #expect(nics[1].interfaces == ["eth7"])
+    }
+
+    @Test func listsOtherFunctionsWhereAsked() throws {
+        addNIC("0000:00:02.0", id: (0x1234, 0x1111), deviceClass: 0x030000)
+        #expect(try Facts.NIC.all(tree).isEmpty)
+        #expect(try Facts.NIC.all(tree, and: ["0000:00:02.0"]).map(\.isNIC) == [false])
+    }
+
+    @Test func knowsWhoUsesAnIOMMUGroup() {
+        for (device, driver) in [("0000:00:01.0", "pcieport"), ("0000:05:00.0", "ixgbe"), ("0000:05:00.1", "vfio-pci")]
+        {
+            scratch.link("sys/kernel/iommu_groups/7/devices/\(device)", to: "x")
+            scratch.link("sys/bus/pci/devices/\(device)/driver", to: "../../../bus/pci/drivers/\(driver)")
+        }
+        _ = scratch.file("sys/kernel/iommu_groups/7/type", "DMA-FQ\n")
+        let group = Facts.IOMMU(tree).groups.first
+        #expect(group?.isTranslated == true && group?.devices.count == 3)
+        #expect(group?.inUse == ["0000:05:00.0"])
+    }
+
+    @Test func seesWhoNeedsAnInterface() {
+        for (name, flags) in [("eth0", "0x1003"), ("eth1", "0x1002"), ("br0", "0x1003")] {
+            _ = scratch.file("sys/class/net/\(name)/flags", "\(flags)\n")
+        }
+        _ = scratch.file("sys/class/net/eth0/carrier", "1\n")
+        scratch.link("sys/class/net/eth1/upper_br0", to: "../br0")
+        _ = scratch.file(
+            "proc/self/net/route",
+            "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\nbr0\t00000000\t0101A8C0\t3\t0\t0\t0\t00000000\n"
+                + "eth0\t0000A8C0\t00000000\t1\t0\t0\t0\t00FFFFFF\n")
+        let zeros = String(repeating: "0", count: 32)
+        _ = scratch.file(
+            "proc/self/net/ipv6_route",
+            "\(zeros) 00 \(zeros) 00 \(zeros) ffffffff 00000001 00000000 00200200 lo\n"
+                + "\(zeros) 00 \(zeros) 00 \(zeros) 00000400 00000001 00000000 00000003 eth0\n")
+        let interfaces = Facts.Interface.all(tree)
+        #expect(interfaces.map(\.name) == ["br0", "eth0", "eth1"])
+        #expect(interfaces.map(\.isUp) == [true, true, false])
+        #expect(interfaces.map(\.hasLink) == [nil, true, nil])
+        #expect(interfaces.map(\.uppers) == [[], [], ["br0"]])
+        #expect(interfaces.map(\.hasDefaultRoute) == [true, true, false])
+    }
+
+    @Test func readsTheProcessors() {
+        _ = scratch.file("proc/self/status", "Name:\tx\nCpus_allowed_list:\t0-2,5\n")
+        _ = scratch.file("sys/devices/system/cpu/isolated", "5\n")
+        _ = scratch.file("sys/devices/system/node/node0/cpulist", "0-3\n")
+        _ = scratch.file("sys/devices/system/node/node1/cpulist", "4-7\n")
+        _ = scratch.file("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0,4\n")
+        let topology = Facts.Topology(tree)
+        #expect(topology.allowed == [0, 1, 2, 5] && topology.isolated == [5])
+        #expect(topology.nodes[1] == [4, 5, 6, 7] && topology.node(of: 5) == 1)
+        #expect(topology.siblings == [0: [0, 4]])
     }
 
     @Test func listsMoreDevicesThanExpected() throws {

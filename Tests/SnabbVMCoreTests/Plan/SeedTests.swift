@@ -110,7 +110,7 @@ import Testing
         }
         let steps = plan.steps.filter {
             switch $0 {
-            case .folder(let path, _, _), .file(let path, _, _), .seed(let path, _): path.hasPrefix(scratch.path)
+            case .folder(let path, _, _, _), .file(let path, _, _), .seed(let path, _): path.hasPrefix(scratch.path)
             default: false
             }
         }

@@ -24,6 +24,34 @@ enum Samples {
             modified: 7)
     }
 
+    static func nic(_ address: String, id: String = "8086:10fb", node: Int? = nil, group: Int? = nil) -> Facts.NIC {
+        Facts.NIC(
+            address: address, id: id, name: "Sample NIC", deviceClass: "0200", driver: "ixgbe", iommuGroup: group,
+            numaNode: node, interfaces: ["p\(address.suffix(1))"])
+    }
+
+    /// The same host with two ports of an 82599 and two nodes of four processors.
+    static var factsWithNICs: Facts {
+        var facts = facts
+        facts.nics = [nic("0000:05:00.0", node: 1), nic("0000:05:00.1", node: 1)]
+        facts.interfaces = ["p0", "p1", "eth0", "lo"].map {
+            .init(
+                name: $0, isUp: $0 == "p0", uppers: [], addresses: [], hasDefaultRoute: $0 == "eth0")
+        }
+        facts.iommu = .init(units: [], groups: [])
+        facts.topology = .init(
+            allowed: Array(0...7), nodes: [0: [0, 1, 2, 3], 1: [4, 5, 6, 7]],
+            siblings: Dictionary(uniqueKeysWithValues: (0...7).map { ($0, [$0]) }))
+        facts.pciAccess = .init(sysfs: .allowed, hasVFIO: true, hasVFIODriver: true, allowsNoIOMMU: false)
+        facts.hugepages = [
+            .init(node: 0, pageSize: .mebibytes(2), total: 2048, free: 2048),
+            .init(node: 1, pageSize: .mebibytes(2), total: 2048, free: 2048),
+        ]
+        facts.tools.snabb = "/usr/bin/snabb"
+        facts.tools.testpmd = "/usr/bin/dpdk-testpmd"
+        return facts
+    }
+
     static func plan(
         _ words: String..., facts: Facts = facts, change: (inout Inspected) -> Void = { _ in }
     ) throws -> Plan {
@@ -31,6 +59,8 @@ enum Samples {
         var inspected = Inspected(folders: Folders(arguments, uid: 0))
         inspected.image = arguments.image == nil ? nil : image
         inspected.programPath = "/usr/bin/snabbvm"
+        inspected.ports = arguments.ports
+        inspected.hostName = "host"
         change(&inspected)
         return try Plan(arguments, facts, inspected)
     }

@@ -1,0 +1,37 @@
+import Glibc
+
+/// The right to use NICs on this host, one launcher at a time: locks on the devices' own files, which need no right and
+/// no place, and end with the process.
+final class NICLocks {
+    private var held: [HeldLock] = []
+
+    /// Takes those that it can; returns the others. Always in the same order, so that of two launchers that want the same
+    /// NICs one gets them all.
+    func take(_ addresses: Set<String>) -> Set<String> {
+        var busy: Set<String> = []
+        for address in addresses.sorted() {
+            // A NIC that is not there the plan will tell.
+            guard let file = NICLocks.file(of: address) else { continue }
+            if (try? file.tryLock()) == true { held.append(HeldLock(file)) } else { busy.insert(address) }
+        }
+        return busy
+    }
+
+    func release() { held = [] }
+
+    /// Whether another process has it.
+    static func isHeld(_ address: String) -> Bool {
+        guard let file = file(of: address) else { return false }
+        return (try? file.tryLock()) == false
+    }
+
+    private static func file(of address: String) -> Descriptor? {
+        try? Descriptor.open("/sys/bus/pci/devices/\(address)/config", O_RDONLY)
+    }
+}
+
+/// An array can't hold what is closed once.
+private final class HeldLock {
+    private let file: Descriptor
+    init(_ file: consuming Descriptor) { self.file = file }
+}

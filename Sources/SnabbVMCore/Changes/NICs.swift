@@ -1,0 +1,170 @@
+import CLinux
+import Glibc
+
+/// Taking a NIC from the kernel, and giving it back as it was: by the ledger, or by the mark that it bears.
+extension NICState {
+    // MARK: - Taking
+
+    /// The kernel lets exactly one unbind a device from its driver: so that is also how the NIC becomes ours, even beside
+    /// a launcher in another container, whose locks are not seen here.
+    func take(from driver: String?) throws(Failure) {
+        if let driver {
+            try perform("/sys/bus/pci/drivers/\(driver)/unbind", address)
+        } else {
+            // Whoever had it was killed: it may be writing into memory that others have by now.
+            try stopDMA()
+        }
+        try mark(with: mark.text)
+        try stopDMA()
+    }
+
+    /// Binds our NIC to a driver that does not claim its id.
+    func bind(to driver: String) throws(Failure) {
+        try mark(with: driver)
+        try perform("/sys/bus/pci/drivers/\(driver)/bind", address)
+        guard self.driver == driver else {
+            throw Failure(.port, "give NIC \(address) to", driver, "the driver does not take it")
+        }
+        // From now on it says again whose it is.
+        try mark(with: mark.text)
+    }
+
+    static func setIOMMUType(_ type: String, group: Int, of address: String) throws(Failure) {
+        let path = "/sys/kernel/iommu_groups/\(group)/type"
+        do throws(Errno) { try write(type, to: path) } catch {
+            throw Failure(
+                .host, "set IOMMU group \(group) of NIC \(address) to", type, error,
+                remedy: "add iommu=pt to the kernel's command line")
+        }
+    }
+
+    private func perform(_ path: String, _ value: String) throws(Failure) {
+        do throws(Errno) { try NICState.write(value, to: path) } catch {
+            if error == .noDevice {
+                throw Failure(.busy, "take NIC", address, "another program took it in this moment")
+            }
+            throw Failure(
+                .port, "take NIC \(address) by", path, error,
+                remedy: error.isRefusal ? "in a container: docker run --privileged, or -v /sys:/sys" : nil)
+        }
+    }
+
+    // MARK: - What it is now
+
+    private var tree: FileTree { FileTree() }
+    private var driver: String? { tree.linkName("\(folder)/driver") }
+    private var currentMark: PortMark? { tree.line("\(folder)/driver_override").flatMap(PortMark.init) }
+    private var currentInterfaces: [String] {
+        let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
+        return ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") }
+    }
+
+    private static func write(_ value: String, to path: String) throws(Errno) {
+        try Descriptor.open(path, O_WRONLY).writeAll(Array("\(value)\n".utf8))
+    }
+
+    private func mark(with text: String) throws(Failure) { try perform("\(folder)/driver_override", text) }
+
+    private func stopDMA() throws(Failure) {
+        do throws(Errno) { try PCIConfiguration(folder, writable: true).clearBusMaster() } catch {
+            throw Failure(.port, "switch off the bus mastering of NIC", address, error)
+        }
+    }
+
+    // MARK: - Giving back
+
+    /// Done again, or for a NIC that was never taken, it does nothing; nor to a NIC that another machine has by now.
+    func giveBack() throws(Failure) {
+        guard tree.exists(folder) else { return }
+        if let now = currentMark, now.machine != mark.machine || now.host != mark.host { return }
+        do throws(Errno) {
+            if let driver, driver != mark.driver {
+                try NICState.write(address, to: "/sys/bus/pci/drivers/\(driver)/unbind")
+            }
+            if driver == nil {
+                try PCIConfiguration(folder, writable: true).clearBusMaster()
+                try restoreIOMMU()
+            }
+            if currentMark != nil { try NICState.write(override ?? "", to: "\(folder)/driver_override") }
+        } catch {
+            throw Failure(.cleanup, "give back NIC", address, error, remedy: retry)
+        }
+        try bindAgain()
+        try restoreInterfaces()
+    }
+
+    private var retry: String { "try again: snabbvm release \(address)" }
+
+    private func restoreIOMMU() throws(Errno) {
+        let path = "\(folder)/iommu_group/type"
+        guard let type = mark.iommuType, let now = tree.line(path), now != type else { return }
+        try NICState.write(type, to: path)
+    }
+
+    private func bindAgain() throws(Failure) {
+        guard let wanted = mark.driver, driver == nil else { return }
+        var problem: Errno?
+        do throws(Errno) { try NICState.write(address, to: "/sys/bus/pci/drivers/\(wanted)/bind") } catch {
+            problem = error
+        }
+        if driver == nil { try? NICState.write(address, to: "/sys/bus/pci/drivers_probe") }
+        if driver != nil { return }
+        // It still says how it was, for another try.
+        try? NICState.write(mark.text, to: "\(folder)/driver_override")
+        let cause = tree.exists("/sys/bus/pci/drivers/\(wanted)") ? problem?.description : "the driver is not loaded"
+        throw Failure(
+            .cleanup, "give NIC \(address) back to", wanted, cause ?? "the driver does not take it",
+            remedy: "load the driver (modprobe \(wanted)), then snabbvm release \(address)")
+    }
+
+    /// For a NIC that nobody knows the driver of.
+    func probe() throws(Failure) { try perform("/sys/bus/pci/drivers_probe", address) }
+
+    /// udev gives a new interface its name, where there is udev; else we do.
+    private static let patienceForNames = Duration.milliseconds(1500)
+    private static let patience = Duration.seconds(5)
+
+    private func restoreInterfaces() throws(Failure) {
+        guard !mark.interfaces.isEmpty, driver != nil else { return }
+        let names = mark.interfaces.map(\.name)
+        var present: [String] { currentInterfaces.filter { !$0.isEmpty } }
+        let events = InterfaceEvents()
+        events.wait(NICState.patience) { present.count >= names.count }
+        if present.count < names.count {
+            throw Failure(
+                .cleanup, "see interface", names.joined(separator: ", "), "NIC \(address) has not brought it back here",
+                remedy: "look with: ip link; it may have gone to another network namespace")
+        }
+        events.wait(NICState.patienceForNames) { Set(names).isSubset(of: present) }
+        let strangers = present.filter { !names.contains($0) }
+        let missing = names.filter { !present.contains($0) }
+        do throws(Errno) {
+            for (stranger, name) in zip(strangers, missing) {
+                try Errno.check { clinux_interface_rename(stranger, name) }
+            }
+            for interface in mark.interfaces where interface.isUp {
+                try Errno.check { clinux_interface_set_up(interface.name, 1) }
+            }
+        } catch {
+            throw Failure(.cleanup, "put back interface", names.joined(separator: ", "), error)
+        }
+    }
+}
+
+/// The kernel's news of interfaces that come, go and change their names.
+private struct InterfaceEvents: ~Copyable {
+    /// Without it nothing is waited for.
+    private let socket = Descriptor(clinux_interface_events())
+
+    /// Waits until it is so, looking at each piece of news.
+    func wait(_ limit: Duration, until done: () -> Bool) {
+        let end = ContinuousClock.now + limit
+        while !done(), socket.raw >= 0 {
+            let left = (end - .now).components
+            let milliseconds = left.seconds * 1000 + left.attoseconds / 1_000_000_000_000_000
+            if milliseconds <= 0 { return }
+            var polled = pollfd(fd: socket.raw, events: Int16(POLLIN), revents: 0)
+            if poll(&polled, 1, Int32(milliseconds)) > 0 { _ = try? socket.read(atMost: 65536) }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+/// What moves a port's frames: one protocol, and all that differs between the engines behind it.
+protocol PortEngine: Sendable {
+    var name: EngineName { get }
+    /// The keys of a port that mean something to it.
+    var keys: Set<String> { get }
+    /// What a refused key is told.
+    var limits: String { get }
+
+    /// What would drive the device; nil where nothing does.
+    func driver(for device: PortDevice, _ settings: PortSettings) -> String?
+    /// What it can drive, for those who gave it something else.
+    var supported: String { get }
+    /// In whose hands a NIC is while the engine has it.
+    func holder(of nic: Facts.NIC) -> NICHolder
+
+    /// The program that moves the frames; nil where there is none, because the machine has the device itself.
+    func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command?
+    /// Settings that the running program watches.
+    func settings(of port: PortPlan) -> JSON?
+    /// Hugepages of 2 MB that the program can't do without.
+    func hugepages(for port: PortPlan) -> Int
+    /// Whether it opens taps that can have several queues.
+    var hasMultiQueueTaps: Bool { get }
+
+    /// How QEMU is told of the port.
+    func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String]
+    /// Whether QEMU needs root's rights for it.
+    var needsRoot: Bool { get }
+
+    /// Understands what the program says.
+    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader
+}
+
+enum Engines {
+    static let all: [any PortEngine] = [SnabbEngine(), TestpmdEngine(), VFIOEngine()]
+
+    static func named(_ name: EngineName) -> any PortEngine { all.first { $0.name == name }! }
+}
+
+/// A port's device as it was found.
+enum PortDevice {
+    case nic(Facts.NIC)
+    case interface(Facts.Interface)
+    case tap(String)
+}
+
+/// Who drives a NIC that is ours.
+enum NICHolder: Equatable {
+    /// No driver of the kernel; the program works with physical addresses.
+    case program
+    /// The kernel's vfio-pci, which gives the device an address space of its own.
+    case vfio
+    /// Its own driver, which lets others work beside it.
+    case ownDriver
+}
+
+struct EngineContext {
+    var folders: Folders
+    var tools: Facts.Tools
+    /// Where the Snabb programs are.
+    var switchFolder: String
+    /// The processors that are not a switch's alone, as a list.
+    var floatingCPUs: String
+    /// Hugepages of 2 MB that are left for it.
+    var freeHugepages: Int
+}
+
+/// What a port's program has to tell.
+enum SwitchEvent: Equatable {
+    /// It has the machine's socket.
+    case connected
+    /// The guest's driver works with it: frames flow.
+    case up
+    case down
+    case disconnected
+    /// Changed settings are in force.
+    case applied
+    case refused(String)
+}
+
+/// The programs' words and counters, each in its own way.
+protocol SwitchReader: AnyObject {
+    /// A line of its output or errors: an event, or something for the log, or neither.
+    func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?)
+    func counters(pid: Int32) -> PortCounters?
+}
+
+/// Seen from the machine: rx is what it receives.
+struct PortCounters: Codable, Equatable {
+    var rxPackets: UInt64 = 0
+    var rxBytes: UInt64 = 0
+    var rxDrops: UInt64 = 0
+    var txPackets: UInt64 = 0
+    var txBytes: UInt64 = 0
+    var txDrops: UInt64 = 0
+    /// Of the NIC; nil where the engine can't tell.
+    var hasLink: Bool?
+}
+
+extension PortCounters {
+    /// Field by field.
+    func combined(with other: PortCounters, _ operation: (UInt64, UInt64) -> UInt64) -> PortCounters {
+        PortCounters(
+            rxPackets: operation(rxPackets, other.rxPackets), rxBytes: operation(rxBytes, other.rxBytes),
+            rxDrops: operation(rxDrops, other.rxDrops), txPackets: operation(txPackets, other.txPackets),
+            txBytes: operation(txBytes, other.txBytes), txDrops: operation(txDrops, other.txDrops), hasLink: hasLink)
+    }
+}
+
+/// What the engines have in common that reach the machine by vhost-user.
+enum VhostUser {
+    static func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
+        let queues = port.settings.queues ?? 1
+        // Checksums are the guest's own work: what it leaves undone nobody behind the switch would do.
+        var device = "virtio-net-pci,id=nic-\(port.name),netdev=\(port.name),mac=\(port.mac ?? "")"
+        device += ",csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off"
+        device += ",mrg_rxbuf=on,rx_queue_size=1024,romfile="
+        if let mtu = port.settings.mtu { device += ",host_mtu=\(mtu)" }
+        if queues > 1 { device += ",mq=on" }
+        // QEMU's software emulation crashes when a vhost-user device has interrupts of its own.
+        if accelerator == .tcg { device += ",vectors=0" } else if queues > 1 { device += ",vectors=\(2 * queues + 2)" }
+        return [
+            "-chardev", "socket,id=\(port.name),path=\(port.socket.optionQuoted),server=on,wait=off",
+            "-netdev", "vhost-user,id=\(port.name),chardev=\(port.name)" + (queues > 1 ? ",queues=\(queues)" : ""),
+            "-device", device,
+        ]
+    }
+}

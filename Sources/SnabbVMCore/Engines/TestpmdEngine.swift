@@ -1,0 +1,115 @@
+/// DPDK's testpmd, which forwards frames as they come: for NICs that Snabb has no driver for, and where Snabb is not
+/// installed.
+struct TestpmdEngine: PortEngine {
+    let name = EngineName.dpdk
+    let keys: Set<String> = ["engine", "driver", "mac", "mtu", "queues", "cpu", "name"]
+    let limits = "testpmd forwards frames as they are; engine=snabb has VLANs, filters and limits"
+    let hasMultiQueueTaps = true
+    let needsRoot = false
+    let supported = "any NIC of DPDK's"
+
+    func driver(for device: PortDevice, _ settings: PortSettings) -> String? {
+        switch device {
+        case .nic(let nic) where nic.isNIC && settings.driver == nil: nic.isBifurcated ? "mlx5" : "dpdk"
+        case .nic: nil
+        case .interface: ["af_packet", "af_xdp"].first { $0 == settings.driver ?? "af_packet" }
+        case .tap: settings.driver == nil ? "tap" : nil
+        }
+    }
+
+    /// It does with ordinary memory what it can't have in hugepages.
+    func hugepages(for port: PortPlan) -> Int { 0 }
+    private static let wantedHugepages = 40
+
+    func holder(of nic: Facts.NIC) -> NICHolder { nic.isBifurcated ? .ownDriver : .vfio }
+
+    func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? {
+        guard let testpmd = context.tools.testpmd else {
+            throw Plan.missing("dpdk-testpmd, which is to be the switch of port \(port.name)", package: "dpdk-dev")
+        }
+        let queues = port.settings.queues ?? 1
+        let isJumbo = (port.settings.mtu ?? 1500) > 1500
+        // The first only looks after the second, which moves the frames.
+        let first = "0@(\(context.floatingCPUs))"
+        var words = ["--lcores", port.cpu.map { "\(first),1@\($0)" } ?? "\(first),1@(\(context.floatingCPUs))"]
+        words +=
+            context.freeHugepages >= TestpmdEngine.wantedHugepages
+            ? ["--in-memory", "-m", "64"] : ["--no-huge", "-m", "256"]
+        words += ["--no-telemetry", "--iova-mode=va"]
+        words += ["--vdev", "net_vhost0,iface=\(port.socket),client=1,queues=\(queues)"]
+        switch port.source {
+        case .pci(let address): words += ["-a", address]
+        case .interface(let name) where port.driver == "af_xdp":
+            words += ["--no-pci", "--vdev", "net_af_xdp0,iface=\(name),queue_count=\(queues)"]
+        case .interface(let name):
+            let frames = isJumbo ? ",blocksz=65536,framesz=16384,framecnt=512" : ""
+            words += ["--no-pci", "--vdev", "net_af_packet0,iface=\(name),qpairs=\(queues)\(frames)"]
+        case .tap(let name): words += ["--no-pci", "--vdev", "net_tap0,iface=\(name)"]
+        }
+        words += ["--", "--forward-mode=io", "--no-mlockall", "--stats-period=1", "--rxq=\(queues)", "--txq=\(queues)"]
+        // Frames that a jumbo packet would be spread over, vhost and the interface would cut differently.
+        words +=
+            isJumbo
+            ? ["--mbuf-size=10240", "--max-pkt-len=9600", "--total-num-mbufs=4096"] : ["--total-num-mbufs=16384"]
+        return Command(program: testpmd, arguments: words)
+    }
+
+    func settings(of port: PortPlan) -> JSON? { nil }
+
+    func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
+        VhostUser.qemuWords(for: port, accelerator: accelerator)
+    }
+
+    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader { TestpmdReader() }
+}
+
+extension Facts.NIC {
+    /// Mellanox's cards are driven by the kernel and by DPDK at once.
+    fileprivate var isBifurcated: Bool { id.hasPrefix("15b3:") }
+}
+
+/// Events are among the many words of DPDK's libraries; counters come once a second.
+private final class TestpmdReader: SwitchReader {
+    private var shown = PortCounters()
+    private var port = -1
+
+    func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?) {
+        if line.contains("new device, handle is") { return (.connected, nil) }
+        if line.contains("virtio is now ready for processing") { return (.up, nil) }
+        if line.contains("vhost peer closed") { return (.disconnected, nil) }
+        if line.contains("VHOST_USER_GET_VRING_BASE") { return (.down, nil) }
+        if isError { return (nil, TestpmdReader.isChatter(line) ? nil : line) }
+        readCounters(line)
+        return (nil, nil)
+    }
+
+    private static func isChatter(_ line: String) -> Bool {
+        let isProblem = ["fail", "error", "cannot", "invalid", "unable"].contains { line.lowercased().contains($0) }
+        // It tries until QEMU is there.
+        return !isProblem || line.contains("failed to connect")
+    }
+
+    /// `  RX-packets: 12   RX-missed: 0   RX-bytes:  345` below a headline that names the port: 0 is the machine's.
+    private func readCounters(_ line: String) {
+        if let headline = line.split(separator: " ").firstIndex(of: "statistics"), line.contains("####") {
+            let words = line.split(separator: " ")
+            port = words.count > headline + 3 ? Int(words[headline + 3]) ?? -1 : -1
+        }
+        guard port == 0 else { return }
+        let words = line.split(separator: " ")
+        for (key, value) in zip(words, words.dropFirst()) {
+            guard let number = UInt64(value) else { continue }
+            switch key {
+            case "RX-packets:": shown.txPackets = number
+            case "RX-bytes:": shown.txBytes = number
+            case "RX-missed:": shown.txDrops = number
+            case "TX-packets:": shown.rxPackets = number
+            case "TX-bytes:": shown.rxBytes = number
+            case "TX-errors:": shown.rxDrops = number
+            default: continue
+            }
+        }
+    }
+
+    func counters(pid: Int32) -> PortCounters? { port >= 0 ? shown : nil }
+}

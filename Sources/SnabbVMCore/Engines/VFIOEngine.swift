@@ -1,0 +1,36 @@
+/// No switch at all: the machine has the device itself.
+struct VFIOEngine: PortEngine {
+    let name = EngineName.vfio
+    let keys: Set<String> = ["engine", "name"]
+    let limits = "the machine has the device itself, and sets it up as it likes"
+    let hasMultiQueueTaps = false
+    /// The group's device file is root's, and so is the right to keep the machine's memory in place.
+    let needsRoot = true
+    let supported = "any PCI device with an IOMMU group of its own"
+
+    func driver(for device: PortDevice, _ settings: PortSettings) -> String? {
+        if case .nic = device { "vfio-pci" } else { nil }
+    }
+
+    func hugepages(for port: PortPlan) -> Int { 0 }
+
+    func holder(of nic: Facts.NIC) -> NICHolder { .vfio }
+
+    func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? { nil }
+
+    func settings(of port: PortPlan) -> JSON? { nil }
+
+    func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
+        guard case .pci(let address) = port.source else { return [] }
+        // No boot ROM: the machine boots from its disks.
+        return ["-device", "vfio-pci,id=nic-\(port.name),host=\(address),rombar=0"]
+    }
+
+    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader { SilentReader() }
+}
+
+/// A device in the machine tells the host nothing.
+private final class SilentReader: SwitchReader {
+    func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?) { (nil, line) }
+    func counters(pid: Int32) -> PortCounters? { nil }
+}

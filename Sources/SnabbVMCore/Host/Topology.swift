@@ -1,0 +1,34 @@
+extension Facts {
+    /// Which processors there are to choose from, and where they are.
+    struct Topology: Codable, Equatable {
+        /// The processors that this process may use.
+        var allowed: [Int]
+        /// Those that the kernel keeps free of everything that is not put there by name.
+        var isolated: [Int] = []
+        /// Processors by NUMA node; empty where the kernel knows no nodes.
+        var nodes: [Int: [Int]] = [:]
+        /// For each processor those that share its core.
+        var siblings: [Int: [Int]] = [:]
+    }
+}
+
+extension Facts.Topology {
+    init(_ tree: FileTree) {
+        let status = (tree.text("/proc/self/status") ?? "").split(separator: "\n")
+        let list = status.first { $0.hasPrefix("Cpus_allowed_list:") }?.split(separator: "\t").last.map(String.init)
+        allowed = list?.numberList ?? []
+        isolated = tree.line("/sys/devices/system/cpu/isolated")?.numberList ?? []
+        for name in tree.names("/sys/devices/system/node") {
+            guard name.hasPrefix("node"), let number = Int(name.dropFirst(4)),
+                let cpus = tree.line("/sys/devices/system/node/\(name)/cpulist")?.numberList
+            else { continue }
+            nodes[number] = cpus
+        }
+        for cpu in allowed {
+            let path = "/sys/devices/system/cpu/cpu\(cpu)/topology/thread_siblings_list"
+            siblings[cpu] = tree.line(path)?.numberList
+        }
+    }
+
+    func node(of cpu: Int) -> Int? { nodes.first { $0.value.contains(cpu) }?.key }
+}

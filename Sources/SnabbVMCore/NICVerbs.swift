@@ -1,0 +1,136 @@
+import Glibc
+
+/// The commands about NICs that need no running machine.
+enum NICVerbs {
+    /// Every NIC, what drives it, what it could be used for, and who has it.
+    static func list(_ arguments: Arguments) throws -> Int32 {
+        var facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
+        try facts.addDevices()
+        let nics = (facts.nics ?? []).map { Listed($0, facts) }
+        if arguments.json {
+            print(try JSON(encoding: nics).prettyText)
+        } else if nics.isEmpty {
+            print("this host shows no NICs on its PCI bus")
+        } else {
+            let heads = ["ADDRESS", "ID", "DRIVER", "INTERFACE", "LINK", "NODE", "IOMMU", "ENGINES", "HELD BY", "NAME"]
+            print(Table.text(heads, nics.map(\.row)))
+        }
+        return 0
+    }
+
+    private struct Listed: Codable {
+        var nic: Facts.NIC
+        var interfaces: [Facts.Interface]
+        var iommuType: String?
+        var engines: [EngineName]
+        var holder: String?
+
+        init(_ nic: Facts.NIC, _ facts: Facts) {
+            self.nic = nic
+            interfaces = (facts.interfaces ?? []).filter { nic.interfaces.contains($0.name) }
+            iommuType = nic.iommuGroup.flatMap { number in facts.iommu?.groups.first { $0.number == number }?.type }
+            engines = Engines.all.filter { $0.driver(for: .nic(nic), PortSettings()) != nil }.map(\.name)
+            let isHeld = NICLocks.isHeld(nic.address)
+            if let mark = nic.mark {
+                holder = "\(mark.machine) on \(mark.host)" + (isHeld ? "" : " (left behind, or in another container)")
+            } else if isHeld {
+                holder = "a snabbvm that is starting"
+            }
+        }
+
+        var row: [String] {
+            let link = interfaces.first.map { !$0.isUp ? "off" : $0.hasLink == true ? "up" : "down" } ?? "-"
+            let iommu = nic.iommuGroup.map { "\($0)" + (iommuType.map { " \($0)" } ?? "") } ?? "-"
+            return [
+                nic.address, nic.id, nic.driver ?? "-",
+                nic.interfaces.isEmpty ? "-" : nic.interfaces.joined(separator: ","),
+                link, nic.numaNode.map { "\($0)" } ?? "-", iommu, engines.map(\.rawValue).joined(separator: ","),
+                holder ?? "-", nic.name,
+            ]
+        }
+    }
+
+    /// For what a launcher left that was killed: of one machine, of all, or these NICs.
+    static func release(_ arguments: Arguments, _ log: Log) throws -> Int32 {
+        let base = Folders(arguments, uid: geteuid()).base
+        var failures: [Failure] = []
+        if arguments.addresses.isEmpty {
+            let names = arguments.all ? ControlClient.machines(in: base) : [try ControlClient(arguments).folders.name]
+            for name in names { failures += try releaseMachine(name, in: base, arguments, log) }
+        }
+        var addresses = arguments.addresses
+        if arguments.all { addresses += try leftBehind(besides: addresses, log) }
+        for address in addresses { failures += try releaseNIC(address, in: base, log) }
+        for failure in failures { log.failure(failure) }
+        return failures.first?.kind.rawValue ?? 0
+    }
+
+    private static func releaseMachine(
+        _ name: String, in base: String, _ arguments: Arguments, _ log: Log
+    ) throws -> [Failure] {
+        let path = "\(base)/\(name).ledger"
+        switch Ledger.isHeld(path) {
+        case nil:
+            log.note("machine \(name) left nothing behind")
+            return []
+        case true? where arguments.all:
+            log.note("machine \(name) is running")
+            return []
+        default:
+            let failures = try Ledger(path).unwind()
+            if failures.isEmpty { log.note("gave back what machine \(name) left") }
+            return failures
+        }
+    }
+
+    /// NICs that bear the mark of a machine of this host that no longer runs.
+    private static func leftBehind(besides given: [String], _ log: Log) throws -> [String] {
+        let host = FileTree().line("/proc/sys/kernel/hostname") ?? "localhost"
+        return try Facts.NIC.all(FileTree()).compactMap { nic in
+            guard let mark = nic.mark, !given.contains(nic.address), !NICLocks.isHeld(nic.address) else { return nil }
+            if mark.host == host { return nic.address }
+            log.note(
+                "NIC \(nic.address) is marked by machine \(mark.machine) on \(mark.host): if that is gone, "
+                    + "snabbvm release \(nic.address)")
+            return nil
+        }
+    }
+
+    /// With the ledger of the machine that had it, where that is still there; else by the NIC's own mark.
+    private static func releaseNIC(_ address: String, in base: String, _ log: Log) throws -> [Failure] {
+        let locks = NICLocks()
+        if !locks.take([address]).isEmpty {
+            return [
+                Failure(.busy, "release NIC", address, "a running machine has it", remedy: "end that with snabbvm stop")
+            ]
+        }
+        for name in ControlClient.machines(in: base) {
+            let path = "\(base)/\(name).ledger"
+            guard Ledger.isHeld(path) == false, let ledger = try? Ledger(path) else { continue }
+            let isIn = ledger.changes.contains {
+                if case .nic(let state) = $0 { state.address == address } else { false }
+            }
+            guard isIn else { continue }
+            let failures = ledger.unwind()
+            if !failures.isEmpty { return failures }
+            log.note("gave back what machine \(name) left, NIC \(address) among it")
+        }
+        do throws(Failure) { try releaseByMark(address, log) } catch { return [error] }
+        return []
+    }
+
+    private static func releaseByMark(_ address: String, _ log: Log) throws(Failure) {
+        guard let nic = try Facts.NIC.all(FileTree(), and: [address]).first(where: { $0.address == address }) else {
+            throw Failure(.port, "release", address, "there is no such PCI device", remedy: "see snabbvm nics")
+        }
+        if nic.mark == nil, let driver = nic.driver {
+            return log.note("NIC \(address) is with its driver, \(driver)")
+        }
+        // Without a mark nobody knows its driver; the kernel chooses by its id.
+        let unknown = PortMark(machine: "", host: "", driver: nil, interfaces: [], iommuType: nil)
+        try NICState(address: address, mark: nic.mark ?? unknown).giveBack()
+        if nic.mark?.driver == nil { try NICState(address: address, mark: unknown).probe() }
+        let now = FileTree().linkName("\(nic.folder)/driver")
+        log.note("NIC \(address) is back" + (now.map { " with \($0)" } ?? "; no driver takes it"))
+    }
+}
