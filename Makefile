@@ -8,7 +8,8 @@ STRICT := -Xswiftc -warnings-as-errors
 BUILD_PACKAGES := gcc libc6-dev libpci-dev libyaml-dev make pkg-config
 DEMO_PACKAGES := cpio grub-common grub-efi-amd64-bin grub-pc-bin mtools xorriso xz-utils zstd
 RUN_PACKAGES := ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
-TEST_PACKAGES := bsdutils curl mount procps tesseract-ocr tigervnc-tools util-linux vncsnapshot
+TEST_PACKAGES := bash bsdutils curl dpdk-dev ethtool iproute2 iputils-ping mount procps tcpdump tesseract-ocr tigervnc-tools \
+	util-linux vncsnapshot
 
 .PHONY: run test build release demo switch bench lint format install packages test-packages bench-packages clean
 

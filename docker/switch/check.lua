@@ -6,7 +6,7 @@ local settings = require("settings")
 for _, text in ipairs(main.parameters) do
     local reason = settings.filter_error(text)
     if reason then
-        print(("filter \"%s\": %s"):format(text, reason))
+        io.stderr:write(("filter \"%s\": %s\n"):format(text, reason))
         os.exit(1)
     end
 end

@@ -101,6 +101,11 @@ function M.prepare (s)
     if kind == "raw" or kind == "tap" then
         use_ordinary_memory()
     elseif kind == "xdp" then
+        local BPF_MAGIC = 0xcafe4a11
+        local filesystem = S.statfs("/sys/fs/bpf")
+        if not filesystem or tonumber(filesystem.f_type) % 2^32 ~= BPF_MAGIC then
+            error("no bpf file system is mounted at /sys/fs/bpf", 0)
+        end
         -- All packets are in one piece of memory that the kernel knows: 3 pages each, and up to 15000 in use.
         require("apps.xdp.xdp").snabb_enable_xdp({ num_chunks = 48 * 1024 })
     else
@@ -115,7 +120,7 @@ function M.release (s)
     if s.device.kind == "xdp" then
         -- The app can't be stopped; at least its program is detached, else the interface stays deaf.
         local xdp, name = require("apps.xdp.xdp").driver, s.device.interface
-        app.app_table.vm:stop()
+        if app.app_table.vm then app.app_table.vm:stop() end
         xdp:set_link_xdp(name, { getfd = function () return -1 end })
         S.util.rm("/sys/fs/bpf/snabb/" .. name)
     else

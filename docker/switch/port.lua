@@ -49,13 +49,6 @@ end
 
 ---------------------------------------------------------------- the app network
 
--- A bucket as deep as a twentieth of a second lets TCP's bursts pass, without which it stays far below the limit.
-local function limiter (bits_per_second)
-    local bytes = bits_per_second / 8
-    local bucket = math.max(bytes / 20, 64 * 1024)
-    return { rate = bytes, bucket_capacity = bucket, initial_capacity = bucket }
-end
-
 -- Links a chain of "app.port" pairs: from, then those in between, then to.
 local function chain (c, from, between, to)
     for _, each in ipairs(between) do
@@ -76,7 +69,7 @@ local function network (s)
         table.insert(inward, { input = "filter_in.input", output = "filter_in.output" })
     end
     if s.rxLimit then
-        config.app(c, "limit_in", require("apps.rate_limiter.rate_limiter").RateLimiter, limiter(s.rxLimit))
+        config.app(c, "limit_in", require("limiter").Limiter, { rate = s.rxLimit / 8 })
         table.insert(inward, { input = "limit_in.input", output = "limit_in.output" })
     end
     if s.filterOut then
@@ -84,7 +77,7 @@ local function network (s)
         table.insert(outward, { input = "filter_out.input", output = "filter_out.output" })
     end
     if s.txLimit then
-        config.app(c, "limit_out", require("apps.rate_limiter.rate_limiter").RateLimiter, limiter(s.txLimit))
+        config.app(c, "limit_out", require("limiter").Limiter, { rate = s.txLimit / 8 })
         table.insert(outward, { input = "limit_out.input", output = "limit_out.output" })
     end
     if s.vlan and not nic.tags then
@@ -161,7 +154,11 @@ local ok, failure = pcall(function ()
     device.prepare(s)
     app.configure(network(s))
 end)
-if not ok then fail(EXIT_DEVICE, failure) end
+if not ok then
+    pcall(device.release, s)
+    failure = tostring(failure):gsub("^[^ \n]+%.lua:%d+: ", "")
+    fail(EXIT_DEVICE, ("%s %s: %s"):format(s.device.kind, s.device.pci or s.device.interface, failure))
+end
 
 local is_stopped, look_at_settings = stop_condition(), settings_watcher(path, s)
 local soon, later = lib.throttle(0.01), lib.throttle(0.1)

@@ -19,7 +19,7 @@ final class PortSwitch {
     private var process: SwitchProcess?
     private var state = PortStatus.State.starting
     private(set) var hasConnected = false
-    private var connectedAt: ContinuousClock.Instant?
+    private var upSince: ContinuousClock.Instant?
     private var isMachineUp = false
     private var isEnding = false
     private var failuresInARow = 0
@@ -36,8 +36,8 @@ final class PortSwitch {
     private static let waits: [Duration] = [
         .zero, .milliseconds(100), .milliseconds(200), .milliseconds(500), .seconds(1), .seconds(2), .seconds(5),
     ]
-    /// One that ran for this long had no trouble starting.
-    private static let soundTime = Duration.seconds(5)
+    /// One that moved frames for this long had no trouble starting.
+    private static let soundTime = Duration.milliseconds(200)
 
     init(_ plan: PortPlan, _ folders: Folders, loop: EventLoop, ledger: Ledger, log: Log) {
         self.plan = plan
@@ -63,6 +63,8 @@ final class PortSwitch {
 
     func start() throws {
         guard let command = plan.command, !isEnding else { return }
+        // QEMU makes it, and leaves it there when it is killed.
+        if restarts == 0 { try ledger.record([.file(path: plan.socket)]) }
         state = .starting
         reader = engine.makeReader(for: plan, folders)
         log.verbose("\(plan.name): \(command.shellText)")
@@ -84,10 +86,11 @@ final class PortSwitch {
         switch event {
         case .connected:
             hasConnected = true
-            connectedAt = .now
             state = .connected
             problem = nil
-        case .up: state = .up
+        case .up:
+            state = .up
+            upSince = .now
         case .down: state = .connected
         case .disconnected: state = .starting
         case .applied: log.note("\(plan.name): changed as the file says")
@@ -103,8 +106,8 @@ final class PortSwitch {
         past = total
         current = nil
         if isEnding { return }
-        if let connectedAt, .now - connectedAt > PortSwitch.soundTime { failuresInARow = 0 }
-        connectedAt = nil
+        if let upSince, .now - upSince > PortSwitch.soundTime { failuresInARow = 0 }
+        upSince = nil
         state = .down
         failuresInARow += 1
         restarts += 1

@@ -44,14 +44,9 @@ struct LaunchTests {
         try expectBoots("--disk-bus", "scsi", "--seed-label", "config-2", try convert(to: "qcow2"))
     }
 
-    private static let kernel = [
-        "--kernel", "\(Parts.shareFolder)/demo-kernel", "--initrd", "\(Parts.shareFolder)/demo-initrd",
-        "--append", "console=ttyS0 quiet cryptomgr.notests noreplace-smp",
-    ]
-
     /// The quickest way to a running guest.
     private func quick(_ arguments: [String] = [], script: String? = nil) throws -> TestMachine {
-        var words = LaunchTests.kernel + arguments
+        var words = TestMachine.kernel + arguments
         if let script { words += ["-u", scratch.file("script", "#!/bin/sh\n\(script)\n")] }
         return try TestMachine(words, in: scratch)
     }
@@ -85,7 +80,7 @@ struct LaunchTests {
         let before = try digest(image)
         let write = "dd if=/dev/urandom of=/dev/vda bs=1M count=8 conv=fsync && echo wrote it; poweroff"
         let script = scratch.file("script", "#!/bin/sh\n\(write)\n")
-        let machine = try TestMachine(LaunchTests.kernel + options + ["-u", script, image], in: scratch)
+        let machine = try TestMachine(TestMachine.kernel + options + ["-u", script, image], in: scratch)
         #expect(machine.code() == 0, "\(machine.errors)")
         #expect(machine.output.contains("wrote it"))
         #expect(try digest(image) == before)
@@ -97,7 +92,7 @@ struct LaunchTests {
         let state = "\(scratch.path)/state"
         let options = ["--state", state, "--disk-size", "64M", image]
         let first = try TestMachine(
-            LaunchTests.kernel + ["-u", scratch.file("write", "#!/bin/sh\necho kept > /dev/vda; sync; poweroff\n")]
+            TestMachine.kernel + ["-u", scratch.file("write", "#!/bin/sh\necho kept > /dev/vda; sync; poweroff\n")]
                 + options,
             in: scratch)
         #expect(first.code() == 0, "\(first.errors)")
@@ -105,17 +100,17 @@ struct LaunchTests {
         let script = scratch.file(
             "read", "#!/bin/sh\necho disk: $(head -c 4 /dev/vda) $(cat /sys/block/vda/size)\npoweroff\n")
         let second = try TestMachine(
-            LaunchTests.kernel + ["-u", script, "--state", state, "--disk-size", "96M", image], in: scratch)
+            TestMachine.kernel + ["-u", script, "--state", state, "--disk-size", "96M", image], in: scratch)
         #expect(second.code() == 0, "\(second.errors)")
         #expect(second.output.contains("disk: kept \(96 << 11)"), "\(second.output.suffix(500))")
         #expect(first.given("meta-data") == second.given("meta-data"))
         #expect(Files.names(state).sorted() == ["disk.img", "machine.json"])
         // The disk knows its image, and what that was taken for.
-        let unnamed = try TestMachine(LaunchTests.kernel + ["-u", script, "--state", state], in: scratch)
+        let unnamed = try TestMachine(TestMachine.kernel + ["-u", script, "--state", state], in: scratch)
         #expect(unnamed.code() == 0, "\(unnamed.errors)")
         #expect(unnamed.output.contains("disk: kept"))
         // The same folder for two machines at once would be two guests on one disk.
-        let third = try TestMachine(LaunchTests.kernel + ["--state", state, image], in: scratch, name: "third")
+        let third = try TestMachine(TestMachine.kernel + ["--state", state, image], in: scratch, name: "third")
         #expect(eventually { FileManager.default.fileExists(atPath: "\(scratch.path)/run/third/control") })
         let fourth = try TestMachine(["--state", state, image], in: scratch, name: "fourth")
         #expect(fourth.code() == FailureKind.busy.rawValue)
@@ -190,7 +185,7 @@ struct LaunchTests {
     @Test func killedLauncherLeavesNothingThatTheNextStartDoesNotCleanUp() throws {
         let image = try convert(to: "qcow2")
         for moment in ["starting", "up"] {
-            let machine = try TestMachine(LaunchTests.kernel + [image], in: scratch)
+            let machine = try TestMachine(TestMachine.kernel + [image], in: scratch)
             if moment == "up" {
                 #expect(machine.isUp(), "\(machine.errors)")
             } else {
@@ -202,7 +197,7 @@ struct LaunchTests {
             #expect(Files.names("\(scratch.path)/run").contains("test.ledger"))
             #expect(try machine.ask("status").code == FailureKind.noMachine.rawValue)
         }
-        let next = try TestMachine(LaunchTests.kernel + [image], in: scratch)
+        let next = try TestMachine(TestMachine.kernel + [image], in: scratch)
         #expect(next.isUp(), "\(next.errors)")
         #expect(next.errors.contains("giving back what a killed launcher left"))
         #expect(try next.ask("stop").code == 0)
@@ -239,7 +234,7 @@ struct LaunchTests {
     func worksAsTheFirstProcess() throws {
         let wrapper = ["unshare", "--pid", "--fork", "--mount-proc"]
         let script = scratch.file("script", "#!/bin/sh\ntrue\n")
-        let machine = try TestMachine(LaunchTests.kernel + ["-u", script], in: scratch, wrapper: wrapper)
+        let machine = try TestMachine(TestMachine.kernel + ["-u", script], in: scratch, wrapper: wrapper)
         #expect(machine.isUp(), "\(machine.errors)")
         let children = FileTree().line("/proc/\(machine.pid)/task/\(machine.pid)/children") ?? ""
         let launcher = try #require(pid_t(children))
@@ -293,7 +288,7 @@ struct LaunchTests {
 
     @Test func twoMachinesSideBySideAndOneNameOnce() throws {
         let first = try quick()
-        let second = try TestMachine(LaunchTests.kernel, in: scratch, name: "other")
+        let second = try TestMachine(TestMachine.kernel, in: scratch, name: "other")
         #expect(first.isUp() && second.isUp())
         let third = try TestMachine(["demo"], in: scratch)
         #expect(third.code() == FailureKind.busy.rawValue)
@@ -361,7 +356,7 @@ struct LaunchTests {
         #expect(machine.isUp(), "\(machine.errors)")
         #expect(try machine.status()["memory"]?["pageSize"]?.integer == 2 << 20)
         #expect(free() == freeBefore - 128)
-        let another = try TestMachine(LaunchTests.kernel, in: scratch, name: "another")
+        let another = try TestMachine(TestMachine.kernel, in: scratch, name: "another")
         #expect(another.code() == FailureKind.host.rawValue)
         #expect(another.errors.contains("are free, 128 are needed"), "\(another.errors)")
         #expect(try machine.ask("stop", "--now").code == 0)

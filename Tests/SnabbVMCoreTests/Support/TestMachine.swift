@@ -11,6 +11,12 @@ final class TestMachine {
     private let outputFile = temporaryFile()
     private let errorFile = temporaryFile()
 
+    /// What boots the demo guest in some three seconds.
+    static let kernel = [
+        "--kernel", "\(Parts.shareFolder)/demo-kernel", "--initrd", "\(Parts.shareFolder)/demo-initrd",
+        "--append", "console=ttyS0 quiet cryptomgr.notests noreplace-smp",
+    ]
+
     static func options(_ scratch: Scratch, name: String) -> [String] {
         [
             "--name", name, "--run-dir", "\(scratch.path)/run", "--scratch", "\(scratch.path)/disks",
