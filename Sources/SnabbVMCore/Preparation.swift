@@ -10,28 +10,11 @@ struct Preparation {
         var facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
         let folders = Folders(arguments, uid: facts.privileges.uid)
         var inspected = Inspected(folders: folders)
-        inspected.programPath = (try? Files.resolved("/proc/self/exe")) ?? "/proc/self/exe"
-        let share = arguments.shareFolder.map(Files.absolute) ?? Preparation.shareFolder(of: inspected.programPath)
-        let finder = ImageFinder(demoFolder: share)
+        inspected.programPath = Preparation.ownProgram
+        let finder = ImageFinder(demoFolder: Preparation.shareFolder(arguments))
 
         try Preparation.readState(folders, into: &inspected)
-        inspected.portsFile = try arguments.portsFile.map {
-            try finder.find($0, what: "file of ports", kind: .usage)
-        }
-        inspected.ports = PortsFile.merge(arguments.ports, try inspected.portsFile.map(PortsFile.read) ?? [])
-        inspected.switchFolder = "\(share)/switch"
-        inspected.hostName = FileTree().line("/proc/sys/kernel/hostname") ?? "localhost"
-        if !inspected.ports.isEmpty {
-            // First the locks, then the look: what is seen stays so.
-            let addresses = Set(inspected.ports.compactMap(\.source.pciAddress))
-            let busy = locks.take(addresses)
-            try facts.addDevices(and: addresses)
-            facts.nics = facts.nics?.map { nic in
-                var nic = nic
-                nic.isLocked = busy.contains(nic.address)
-                return nic
-            }
-        }
+        try Preparation.readPorts(arguments, &facts, into: &inspected, locks: locks)
         guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
 
         // qemu-img works while the rest is read.
@@ -61,6 +44,34 @@ struct Preparation {
         try filters?.finish(.usage, "use the ports'", "filters")
         plan = try Plan(arguments, facts, inspected)
     }
+
+    /// What is asked for, and what of it is there.
+    static func readPorts(
+        _ arguments: Arguments, _ facts: inout Facts, into inspected: inout Inspected, locks: NICLocks
+    ) throws(Failure) {
+        let share = shareFolder(arguments)
+        inspected.switchFolder = "\(share)/switch"
+        inspected.hostName = FileTree().line("/proc/sys/kernel/hostname") ?? "localhost"
+        if let name = arguments.portsFile {
+            inspected.portsFile = try ImageFinder(demoFolder: share).find(name, what: "file of ports", kind: .usage)
+        }
+        inspected.ports = arguments.ports
+        if let path = inspected.portsFile {
+            inspected.ports = PortsFile.merge(arguments.ports, try PortsFile.read(path))
+        }
+        if inspected.ports.isEmpty { return }
+        // First the locks, then the look: what is seen stays so.
+        let addresses = Set(inspected.ports.compactMap(\.source.pciAddress))
+        let busy = locks.take(addresses)
+        try facts.addDevices(and: addresses)
+        facts.nics = facts.nics?.map { nic in
+            var nic = nic
+            nic.isLocked = busy.contains(nic.address)
+            return nic
+        }
+    }
+
+    private static var ownProgram: String { (try? Files.resolved("/proc/self/exe")) ?? "/proc/self/exe" }
 
     /// Snabb itself says whether it understands a filter, before anything is touched.
     private static func startFilterCheck(
@@ -94,8 +105,9 @@ struct Preparation {
     }
 
     /// PREFIX/share/snabbvm for PREFIX/bin/snabbvm.
-    private static func shareFolder(of program: String) -> String {
-        program.split(separator: "/").dropLast(2).map { "/\($0)" }.joined() + "/share/snabbvm"
+    private static func shareFolder(_ arguments: Arguments) -> String {
+        arguments.shareFolder.map(Files.absolute)
+            ?? ownProgram.split(separator: "/").dropLast(2).map { "/\($0)" }.joined() + "/share/snabbvm"
     }
 
     /// In a container the host name is the container's id, on a host the machine-id stays.

@@ -6,12 +6,15 @@ enum Verbs {
     static func check(_ arguments: Arguments) throws -> Int32 {
         let searchPath = Environment.current["PATH"] ?? ""
         var facts = try Facts.read(for: arguments, searchPath: searchPath)
-        try facts.addDevices()
-        let disks = Folders(arguments, uid: facts.privileges.uid).disks
+        let folders = Folders(arguments, uid: facts.privileges.uid)
+        var inspected = Inspected(folders: folders)
+        try Preparation.readPorts(arguments, &facts, into: &inspected, locks: NICLocks())
+        if inspected.ports.isEmpty { try facts.addDevices() }
         let check = Check(
             facts, versions: try versions(facts.tools), memoryWanted: arguments.memory,
-            freeSpace: Files.freeSpace(Files.existingPart(of: disks)), scratch: disks,
-            refusals: Plan.refusals(arguments, facts))
+            freeSpace: Files.freeSpace(Files.existingPart(of: folders.disks)),
+            scratch: folders.disks,
+            refusals: Plan.refusals(arguments, facts) + Plan.portRefusals(arguments, facts, inspected))
         if arguments.json {
             print(
                 (["facts": try JSON(encoding: facts), "check": try JSON(encoding: check), "fit": .bool(check.isFit)]

@@ -112,6 +112,14 @@ function M.prepare (s)
         if not S.stat(pci.path(address)) then error(("there is no PCI device %s"):format(address), 0) end
         -- A switch that was killed may have left the device writing into memory that is no longer its own.
         pci.set_bus_master(address, false)
+        -- Now, because what fails in here later on says less.
+        S.mkdir("/var/run/snabb")
+        if not pcall(memory.ensure_hugetlbfs) then
+            error("hugetlbfs cannot be mounted at /var/run/snabb/hugetlbfs", 0)
+        end
+        if not pcall(memory.dma_alloc, 128) then
+            error(("no hugepage of %d KiB is free, and none could be added"):format(memory.huge_page_size / 1024), 0)
+        end
     end
 end
 

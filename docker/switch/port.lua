@@ -2,7 +2,11 @@
 --
 --   SNABB_SHM_ROOT=FOLDER snabb snsh port.lua SETTINGS.json
 --
--- Settings, events and exit codes are described in docker/switch/README.md.
+-- settings.lua has what may be in the file, device.lua the kinds of devices. The file is looked at while frames flow:
+-- VLAN, filters and limits change without either side noticing. Standard output has one event a line, as JSON:
+-- connected, up, down, disconnected (the guest's side), applied, refused (new settings). The end of standard input, if
+-- that is a pipe or a socket, or SIGTERM ends it cleanly. Exit codes: 0 that, 1 a failure while running, 2 settings, 3 a
+-- device that can't be opened.
 
 local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "?.lua"

@@ -10,9 +10,18 @@ enum Help {
             lines.append("  snabbvm \(verb.usage)".padded(to: 53) + verb.summary)
         }
         lines += ["", "IMAGE is a disk image (qcow2 or raw) or an ISO, looked for in /u and then here; or 'demo'."]
+        lines += [
+            "PORT is a NIC, by its PCI address (0000:05:00.0 or 05:00.0), if:INTERFACE, tap:NAME, or env:VARIABLE with",
+            "addresses in it; behind it ,key=value… as below. The guest has the ports in this order, from eth1 on.",
+        ]
         for group in OptionRow.Group.allCases {
             lines += ["", "\(group.rawValue):"]
             for row in OptionRow.table where row.group == group { lines += describe(row) }
+            if group == .ports {
+                lines +=
+                    ["", "Keys of a port (* changes while it runs, in the file of --ports):"]
+                    + PortKey.table.map(describe)
+            }
         }
         lines += [
             "", "Each option can stand in the environment, where the command line overrides it: --memory 4G as",
@@ -24,6 +33,10 @@ enum Help {
                 String(repeating: " ", count: kind.rawValue < 10 ? 12 : 11) + "\(kind.rawValue) \(kind.meaning)")
         }
         return lines.joined(separator: "\n")
+    }
+
+    private static func describe(_ row: PortKey) -> String {
+        "      \(row.name)=\(row.placeholder)".padded(to: 38) + row.help + (row.isLive ? " *" : "")
     }
 
     private static func describe(_ row: OptionRow) -> [String] {

@@ -114,6 +114,7 @@ enum Parser {
         case .demo:
             arguments.image = "demo"
             arguments.ports = try ports(operands, environment)
+        case .check: arguments.ports = try ports(operands, environment)
         case .release:
             for operand in operands {
                 guard let address = String(pciAddress: operand) else {
@@ -124,7 +125,7 @@ enum Parser {
         case .console, .relay, .help:
             arguments.operand = operands.popFirst()
             try refuse(operands)
-        case .check, .nics, .status, .ports, .stop, .version: try refuse(operands)
+        case .nics, .status, .ports, .stop, .version: try refuse(operands)
         }
     }
 

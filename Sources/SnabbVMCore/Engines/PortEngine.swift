@@ -10,6 +10,8 @@ protocol PortEngine: Sendable {
     func driver(for device: PortDevice, _ settings: PortSettings) -> String?
     /// What it can drive, for those who gave it something else.
     var supported: String { get }
+    /// Whether the machine's MAC address had better be the device's own.
+    func keepsAddress(_ driver: String) -> Bool
     /// In whose hands a NIC is while the engine has it.
     func holder(of nic: Facts.NIC) -> NICHolder
 

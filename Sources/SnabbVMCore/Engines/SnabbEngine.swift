@@ -26,6 +26,9 @@ struct SnabbEngine: PortEngine {
     /// Frames that a device reads and writes by itself are in hugepages, others in ordinary memory.
     func hugepages(for port: PortPlan) -> Int { port.source.pciAddress == nil ? 0 : 8 }
 
+    /// A virtual function may not receive for other addresses than the one that it was given.
+    func keepsAddress(_ driver: String) -> Bool { driver == "intel_avf" }
+
     func holder(of nic: Facts.NIC) -> NICHolder { .program }
 
     func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? {

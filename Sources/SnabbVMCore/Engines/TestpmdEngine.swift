@@ -21,6 +21,8 @@ struct TestpmdEngine: PortEngine {
     func hugepages(for port: PortPlan) -> Int { 0 }
     private static let wantedHugepages = 40
 
+    func keepsAddress(_ driver: String) -> Bool { false }
+
     func holder(of nic: Facts.NIC) -> NICHolder { nic.isBifurcated ? .ownDriver : .vfio }
 
     func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? {

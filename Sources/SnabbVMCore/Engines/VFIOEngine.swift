@@ -14,6 +14,8 @@ struct VFIOEngine: PortEngine {
 
     func hugepages(for port: PortPlan) -> Int { 0 }
 
+    func keepsAddress(_ driver: String) -> Bool { false }
+
     func holder(of nic: Facts.NIC) -> NICHolder { .vfio }
 
     func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? { nil }

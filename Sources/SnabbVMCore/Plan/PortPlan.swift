@@ -32,312 +32,51 @@ struct Layout: Codable, Equatable {
 
 extension Plan {
     /// All that is decided about the ports, and refused, before anything is touched.
-    mutating func planPorts(
-        _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected
-    ) throws(Failure) {
+    mutating func planPorts(_ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) throws(Failure) {
         guard !inspected.ports.isEmpty else { return }
-        guard facts.privileges.uid == 0 else {
-            throw Failure(.port, "take", "port \(inspected.ports[0].source)", "only root may", remedy: "run it as root")
-        }
         layout = try Plan.layout(inspected.ports, arguments, facts, notes: &notes)
-
         steps.append(.folder(path: folders.ports, mode: 0o700, isShared: false, owner: qemuUser(facts, inspected)))
-        var preparation = PortPreparation(machine: name, arguments, facts, inspected)
+        var planner = PortPlanner(
+            machine: name, uuid: uuid, arguments, facts, inspected, layout: layout,
+            hugepages: Plan.freeHugepages(facts, besides: memory))
         for (index, request) in inspected.ports.enumerated() {
-            let engine = Engines.named(request.settings.engine ?? .snabb)
-            try Plan.checkKeys(request, engine)
-            let device = try preparation.device(request, engine)
-            guard let driver = engine.driver(for: device, request.settings) else {
-                throw Plan.unsupported(request, device, engine)
-            }
-            let portName = request.settings.name ?? "xe\(index)"
-            if ports.contains(where: { $0.name == portName }) || StreamName(rawValue: portName) != nil {
-                throw PortRequest.usage("\(request.source)", "the name \(portName) is taken", "choose another")
-            }
-            var port = PortPlan(
-                name: portName, guestName: "eth\(index + 1)", source: request.source, engine: engine.name,
-                driver: driver,
-                mac: engine.keys.contains("mac") ? request.settings.mac ?? Plan.macAddress(uuid, portName) : nil,
-                settings: request.settings, node: preparation.node(of: device), cpu: layout?.switchCPUs[index],
-                socket: "\(folders.ports)/\(portName).sock", settingsFile: "\(folders.ports)/\(portName).json")
-            try Plan.checkSocketPath(port.socket)
-            port.hugepages = engine.hugepages(for: port)
-            port.command = try engine.command(for: port, preparation.context(layout))
-            if let settings = engine.settings(of: port) {
-                steps.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))
-            }
-            steps += try preparation.steps(device, engine)
+            let (port, portSteps) = try planner.plan(request, index: index)
             ports.append(port)
+            steps += portSteps
         }
-        notes += preparation.notes
-        try checkHugepages(facts)
+        try planner.checkHugepages()
+        notes += planner.notes
         if ports.contains(where: { $0.engine == .snabb && $0.hugepages > 0 }) {
             steps.append(.mount(path: Folders.snabbHugepages, kind: "hugetlbfs"))
         }
         if ports.contains(where: { $0.engine == .snabb }) { steps.append(.switchFiles(path: folders.snabb)) }
     }
 
-    private static func checkKeys(_ request: PortRequest, _ engine: any PortEngine) throws(Failure) {
-        for row in PortKey.table where row.isGiven(request.settings) && !engine.keys.contains(row.name) {
-            throw PortRequest.usage(
-                "\(request.source)", "engine=\(engine.name.rawValue) knows no \(row.name)", engine.limits)
+    /// For which of its ports a start would be refused.
+    static func portRefusals(_ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) -> [Failure] {
+        if inspected.ports.isEmpty { return [] }
+        var refusals: [Failure] = []
+        var notes: [String] = []
+        var layout: Layout?
+        do throws(Failure) { layout = try Plan.layout(inspected.ports, arguments, facts, notes: &notes) } catch {
+            refusals.append(error)
         }
-        if request.settings.vmdq == true, request.settings.mac == nil {
-            throw PortRequest.usage("\(request.source)", "vmdq=yes needs mac=", "the NIC filters by it")
+        let memory = try? Plan.memory(arguments, facts, near: node(of: inspected.ports, facts), notes: &notes)
+        var planner = PortPlanner(
+            machine: arguments.name, uuid: "", arguments, facts, inspected, layout: layout,
+            hugepages: Plan.freeHugepages(facts, besides: memory))
+        for (index, request) in inspected.ports.enumerated() {
+            do throws(Failure) { _ = try planner.plan(request, index: index) } catch { refusals.append(error) }
         }
-    }
-
-    private static func unsupported(
-        _ request: PortRequest, _ device: PortDevice, _ engine: any PortEngine
-    ) -> Failure {
-        if let driver = request.settings.driver {
-            return PortRequest.usage(
-                "\(request.source)", "engine=\(engine.name.rawValue) has no driver '\(driver)' for it",
-                "leave driver= out")
-        }
-        guard case .nic(let nic) = device else {
-            return PortRequest.usage(
-                "\(request.source)", "engine=\(engine.name.rawValue) works with PCI devices only", "use engine=dpdk")
-        }
-        let others = Engines.all.filter { $0.name != engine.name && $0.driver(for: device, PortSettings()) != nil }
-        let way = others.map { "engine=\($0.name.rawValue)" }.joined(separator: " or ")
-        return Failure(
-            .port, "use port", nic.address,
-            "engine=\(engine.name.rawValue) has no driver for \(nic.name) (\(nic.id)); it has for \(engine.supported)",
-            remedy: way.isEmpty ? nil : "try \(nic.address),\(way)")
-    }
-
-    /// The switches' own hugepages are beside the machine's.
-    private func checkHugepages(_ facts: Facts) throws(Failure) {
-        let pageSize = ByteCount.mebibytes(2)
-        let needed = ports.map(\.hugepages).reduce(0, +)
-        let free = freeHugepages(facts)
-        guard free < needed else { return }
-        let total = facts.hugepages.filter { $0.pageSize == pageSize }.map(\.total).reduce(0, +)
-        throw Failure(
-            .host, "give the ports' switches", "\(needed) hugepages of 2M",
-            free > 0 ? "\(free) are free beside the machine's memory" : "none is free beside the machine's memory",
-            remedy: "sysctl vm.nr_hugepages=\(total + needed - max(0, free))")
+        do throws(Failure) { try planner.checkHugepages() } catch { refusals.append(error) }
+        return refusals
     }
 
     /// Of 2 MB, when the machine has its own.
-    func freeHugepages(_ facts: Facts) -> Int {
+    private static func freeHugepages(_ facts: Facts, besides memory: MemoryPlan?) -> Int {
         let pageSize = ByteCount.mebibytes(2)
         let free = facts.hugepages.filter { $0.pageSize == pageSize }.map(\.free).reduce(0, +)
-        return free - (memory.pageSize == pageSize ? Int(memory.size.bytes >> 21) : 0)
-    }
-}
-
-/// From a request to what is there, and to the steps that make it ours.
-private struct PortPreparation {
-    let machine: String
-    let arguments: Arguments
-    let facts: Facts
-    let inspected: Inspected
-    private(set) var notes: [String] = []
-    private var isSysfsReady = false
-
-    init(machine: String, _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) {
-        self.machine = machine
-        self.arguments = arguments
-        self.facts = facts
-        self.inspected = inspected
-    }
-
-    func context(_ layout: Layout?) -> EngineContext {
-        let allowed = layout?.machineCPUs ?? facts.topology?.allowed ?? [0]
-        return EngineContext(
-            folders: inspected.folders, tools: facts.tools, switchFolder: inspected.switchFolder,
-            floatingCPUs: allowed.map(String.init).joined(separator: ","),
-            freeHugepages: facts.hugepages.filter { $0.pageSize == .mebibytes(2) }.map(\.free).reduce(0, +))
-    }
-
-    func node(of device: PortDevice) -> Int? { if case .nic(let nic) = device { nic.numaNode } else { nil } }
-
-    private func interface(_ name: String) -> Facts.Interface? { facts.interfaces?.first { $0.name == name } }
-
-    // MARK: - What is asked for
-
-    func device(_ request: PortRequest, _ engine: any PortEngine) throws(Failure) -> PortDevice {
-        switch request.source {
-        case .pci(let address): return .nic(try nic(address, engine))
-        case .interface(let name):
-            guard let interface = interface(name) else {
-                let names = (facts.interfaces ?? []).map(\.name)
-                throw Failure(
-                    .port, "use port", "if:\(name)", "there is no such interface",
-                    remedy: "there is \(names.joined(separator: ", "))")
-            }
-            try checkUse([interface], of: "if:\(name)")
-            if let mtu = request.settings.mtu, mtu > interface.mtu {
-                throw Failure(
-                    .port, "use port", "if:\(name),mtu=\(mtu)", "the interface's own MTU is \(interface.mtu)",
-                    remedy: "ip link set \(name) mtu \(mtu)")
-            }
-            return .interface(interface)
-        case .tap(let name):
-            if let interface = interface(name) { try checkUse([interface], of: "tap:\(name)", mayHaveAddress: true) }
-            return .tap(name)
-        }
-    }
-
-    private func nic(_ address: String, _ engine: any PortEngine) throws(Failure) -> Facts.NIC {
-        let nics = facts.nics ?? []
-        guard let nic = nics.first(where: { $0.address == address }) else {
-            let others = nics.filter(\.isNIC).map(\.address)
-            let near = address.nearest(among: others).map { "did you mean \($0)? " } ?? ""
-            throw Failure(
-                .port, "use port", address, "there is no such PCI device",
-                remedy: others.isEmpty ? "this host shows no NICs" : "\(near)NICs: \(others.joined(separator: ", "))")
-        }
-        if nic.isLocked {
-            throw Failure(
-                .busy, "take NIC", address, "another snabbvm has it", remedy: "see who with snabbvm nics")
-        }
-        guard nic.isNIC || engine.name == .vfio else {
-            throw Failure(
-                .port, "use port", address, "it is no NIC but \(nic.name) (class \(nic.deviceClass))",
-                remedy: "see snabbvm nics")
-        }
-        try checkMark(nic)
-        try checkUse(nic.interfaces.compactMap(interface), of: address)
-        try checkGroup(nic, engine)
-        return nic
-    }
-
-    private func checkMark(_ nic: Facts.NIC) throws(Failure) {
-        guard let mark = nic.mark, !arguments.forcePort else { return }
-        throw Failure(
-            .busy, "take NIC", nic.address, "machine \(mark.machine) on \(mark.host) has it, or left it behind",
-            remedy: "if that machine is gone: snabbvm release \(nic.address)")
-    }
-
-    /// Nobody is to lose a connection for a mistyped address.
-    private func checkUse(
-        _ own: [Facts.Interface], of port: String, mayHaveAddress: Bool = false
-    ) throws(Failure) {
-        var reached = own
-        // Whatever stands on it, and on that.
-        var index = 0
-        while index < reached.count {
-            reached += reached[index].uppers.compactMap(interface).filter { !reached.contains($0) }
-            index += 1
-        }
-        let refuse = { (interface: Facts.Interface, what: String, remedy: String) in
-            Failure(.port, "take", "port \(port)", "\(interface.name) \(what)", remedy: remedy)
-        }
-        if let interface = reached.first(where: \.hasDefaultRoute) {
-            throw refuse(interface, "has the host's default route", "choose another port")
-        }
-        if arguments.forcePort { return }
-        let remedy = "choose another port, or --force-port"
-        for interface in own {
-            if let upper = interface.uppers.first { throw refuse(interface, "is part of \(upper)", remedy) }
-        }
-        if !mayHaveAddress, let interface = reached.first(where: { !$0.addresses.isEmpty }) {
-            throw refuse(interface, "has the address \(interface.addresses[0])", remedy)
-        }
-    }
-
-    // MARK: - IOMMU
-
-    private func group(of nic: Facts.NIC) -> Facts.IOMMU.Group? {
-        nic.iommuGroup.flatMap { number in facts.iommu?.groups.first { $0.number == number } }
-    }
-
-    private func checkGroup(_ nic: Facts.NIC, _ engine: any PortEngine) throws(Failure) {
-        let group = group(of: nic)
-        let others = group?.inUse.filter { $0 != nic.address } ?? []
-        switch engine.holder(of: nic) {
-        case .ownDriver: return
-        case .vfio:
-            let access = facts.pciAccess
-            guard let group else {
-                if access?.allowsNoIOMMU == true, engine.name == .dpdk { return }
-                throw Failure(
-                    .host, "use port", "\(nic.address),engine=\(engine.name.rawValue)", "the IOMMU is off",
-                    remedy: "add intel_iommu=on (or amd_iommu=on) to the kernel's command line")
-            }
-            if let other = others.first {
-                throw Failure(
-                    .port, "use port", "\(nic.address),engine=\(engine.name.rawValue)",
-                    "it shares IOMMU group \(group.number) with \(other), which is in use",
-                    remedy: "choose a port with a group of its own")
-            }
-            guard access?.hasVFIODriver == true else {
-                throw Failure(
-                    .host, "use port", "\(nic.address),engine=\(engine.name.rawValue)", "vfio-pci is not loaded",
-                    remedy: "modprobe vfio-pci")
-            }
-            guard access?.hasVFIO == true else {
-                throw Failure(
-                    .host, "use port", "\(nic.address),engine=\(engine.name.rawValue)", "there is no /dev/vfio/vfio",
-                    remedy: "in a container: docker run --privileged, or --device /dev/vfio")
-            }
-        case .program:
-            guard let group, group.isTranslated else { return }
-            if facts.cpu.isSandyBridge {
-                throw Failure(
-                    .host, "use port", nic.address, "on Sandy Bridge the IOMMU spoils what Snabb's NICs write",
-                    remedy: "add intel_iommu=off to the kernel's command line")
-            }
-            if let other = others.first {
-                throw Failure(
-                    .host, "use port", nic.address,
-                    "its IOMMU group \(group.number) is translated, and \(other) in it is in use",
-                    remedy: "add iommu=pt to the kernel's command line")
-            }
-        }
-    }
-
-    // MARK: - Taking it
-
-    mutating func steps(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) -> [Step] {
-        switch device {
-        case .nic(let nic): return try take(nic, engine)
-        case .interface(let interface):
-            return interface.isUp ? [] : [.interfaceUp(name: interface.name)]
-        case .tap(let name):
-            return interface(name) == nil ? [.tap(name: name, isMultiQueue: engine.hasMultiQueueTaps)] : []
-        }
-    }
-
-    private mutating func take(_ nic: Facts.NIC, _ engine: any PortEngine) throws(Failure) -> [Step] {
-        let holder = engine.holder(of: nic)
-        if holder == .ownDriver { return [] }
-        var steps = try makeSysfsWritable()
-        if nic.driver != nil, nic.interfaces.isEmpty, nic.isNIC, nic.driver != "vfio-pci" {
-            notes.append(
-                "the interface of \(nic.address) is not in this network namespace: who else needs it can't be seen")
-        }
-        let group = group(of: nic)
-        // What it was before us: the mark of a machine that left it behind knows better than what it is now.
-        let states = nic.interfaces.map { name in
-            PortMark.InterfaceState(name: name, isUp: interface(name)?.isUp ?? false)
-        }
-        let before = PortMark(
-            machine: machine, host: inspected.hostName, driver: nic.mark?.driver ?? nic.driver,
-            interfaces: nic.mark?.interfaces ?? states, iommuType: nic.mark?.iommuType ?? group?.type)
-        let override = nic.mark == nil ? nic.override : nil
-
-        steps.append(.take(NICState(address: nic.address, mark: before, override: override), from: nic.driver))
-        if holder == .program, let group, group.isTranslated {
-            steps.append(.iommuType(group: group.number, type: "identity", of: nic.address))
-        }
-        if holder == .vfio { steps.append(.bind(address: nic.address, driver: "vfio-pci", mark: before)) }
-        return steps
-    }
-
-    private mutating func makeSysfsWritable() throws(Failure) -> [Step] {
-        if isSysfsReady { return [] }
-        isSysfsReady = true
-        switch facts.pciAccess?.sysfs {
-        case .allowed: return []
-        case .afterRemount: return [.remount(path: "/sys")]
-        case .refused, nil:
-            throw Failure(
-                .host, "take", "NICs", "/sys is read-only here",
-                remedy: "in a container: docker run --privileged, or -v /sys:/sys")
-        }
+        guard let memory, memory.pageSize == pageSize else { return free }
+        return free - Int(memory.size.bytes / pageSize.bytes)
     }
 }
