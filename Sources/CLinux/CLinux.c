@@ -2,6 +2,7 @@
 #include "CLinux.h"
 
 #include <errno.h>
+#include <linux/if_link.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -118,6 +119,35 @@ static int set_tap(const char *name, int multi_queue, int persistent) {
 
 int clinux_tap_make(const char *name, int multi_queue) { return set_tap(name, multi_queue, 1); }
 int clinux_tap_remove(const char *name, int multi_queue) { return set_tap(name, multi_queue, 0); }
+
+// RTM_SETLINK with a nested IFLA_XDP that names no program.
+int clinux_xdp_detach(const char *name) {
+    struct {
+        struct nlmsghdr header;
+        struct ifinfomsg link;
+        struct rtattr xdp, fd;
+        int none;
+    } request = {
+        .header = {sizeof request, RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0},
+        .link = {.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name)},
+        .xdp = {2 * sizeof(struct rtattr) + sizeof(int), IFLA_XDP | NLA_F_NESTED},
+        .fd = {sizeof(struct rtattr) + sizeof(int), IFLA_XDP_FD},
+        .none = -1,
+    };
+    if (request.link.ifi_index == 0) return -1;
+    int socket_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (socket_fd < 0) return -1;
+    struct {
+        struct nlmsghdr header;
+        struct nlmsgerr error;
+    } answer = {0};
+    ssize_t count = send(socket_fd, &request, sizeof request, 0);
+    if (count >= 0) count = recv(socket_fd, &answer, sizeof answer, 0);
+    int error = count < 0 ? errno : -answer.error.error;
+    close(socket_fd);
+    errno = error;
+    return error == 0 ? 0 : -1;
+}
 
 int clinux_interface_events(void) {
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);

@@ -20,7 +20,9 @@ local apps = {
     ["tap-"] = function ()
         local stock = require("apps.tap.tap").Tap
         package.loaded.tap = { Tap = setmetatable({
-            new = function (_, conf) return stock:new({ name = conf.interface, mtu = conf.mtu + 14, mtu_set = true }) end,
+            new = function (_, conf)
+                return stock:new({ name = conf.interface, mtu = conf.mtu + 14, mtu_set = true })
+            end,
         }, { __index = stock }) }
     end,
 }

@@ -4,6 +4,7 @@ local ffi = require("ffi")
 local S = require("syscall")
 local app = require("core.app")
 local config = require("core.config")
+local lib = require("core.lib")
 local memory = require("core.memory")
 local pci = require("lib.hardware.pci")
 
@@ -95,8 +96,20 @@ local function use_ordinary_memory ()
     end
 end
 
+-- Snabb adds hugepages to the host's when it finds none free, and never takes them away: whoever started the switch is
+-- told of each, to do so.
+local function report_hugepages (report)
+    local reserve_new_page, pool = memory.reserve_new_page, "/proc/sys/vm/nr_hugepages"
+    local count = function () return tonumber(lib.firstline(pool)) end
+    function memory.reserve_new_page ()
+        local before = count()
+        reserve_new_page()
+        for _ = before + 1, count() do report("hugepage") end
+    end
+end
+
 -- To be called before the first packet is there.
-function M.prepare (s)
+function M.prepare (s, report)
     local kind, address = s.device.kind, s.device.pci
     if kind == "raw" or kind == "tap" then
         use_ordinary_memory()
@@ -112,6 +125,7 @@ function M.prepare (s)
         if not S.stat(pci.path(address)) then error(("there is no PCI device %s"):format(address), 0) end
         -- A switch that was killed may have left the device writing into memory that is no longer its own.
         pci.set_bus_master(address, false)
+        report_hugepages(report)
         -- Now, because what fails in here later on says less.
         S.mkdir("/var/run/snabb")
         if not pcall(memory.ensure_hugetlbfs) then

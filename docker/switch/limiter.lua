@@ -1,5 +1,5 @@
--- A rate limit that TCP can live with. Snabb's own app (apps.rate_limiter.rate_limiter) drops whatever exceeds the rate
--- at once: a TCP sender, who sends in bursts, loses many segments of each and stays at a quarter to a half of the limit.
+-- A rate limit that TCP can live with. Snabb's own app (apps.rate_limiter.rate_limiter) drops at once what exceeds the
+-- rate: a TCP sender, who sends in bursts, loses many segments of each and stays at a quarter to a half of the limit.
 -- Here frames wait for their turn, as they would before a slower wire, and only what would wait too long is dropped.
 
 local app = require("core.app")

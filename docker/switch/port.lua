@@ -4,9 +4,9 @@
 --
 -- settings.lua has what may be in the file, device.lua the kinds of devices. The file is looked at while frames flow:
 -- VLAN, filters and limits change without either side noticing. Standard output has one event a line, as JSON:
--- connected, up, down, disconnected (the guest's side), applied, refused (new settings). The end of standard input, if
--- that is a pipe or a socket, or SIGTERM ends it cleanly. Exit codes: 0 that, 1 a failure while running, 2 settings, 3 a
--- device that can't be opened.
+-- connected, up, down, disconnected (the guest's side), applied, refused (new settings), hugepage (Snabb has added one
+-- to the host's). The end of standard input, if that is a pipe or a socket, or SIGTERM ends it cleanly. Exit codes: 0
+-- that, 1 failed while running, 2 settings, 3 a device that can't be opened.
 
 local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "?.lua"
@@ -155,7 +155,7 @@ vhost_user.apply()
 
 local ok, failure = pcall(function ()
     if s.cpu then require("lib.numa").bind_to_cpu(s.cpu, "skip-performance-checks") end
-    device.prepare(s)
+    device.prepare(s, report)
     app.configure(network(s))
 end)
 if not ok then

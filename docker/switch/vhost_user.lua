@@ -81,7 +81,7 @@ cure("ring-state", function ()
     -- Upstream starts when either ring is kicked or enabled, and takes "disable ring 1" for enabling. QEMU enables the
     -- rings before it has told where they are: nil index, exit. And rings of an earlier connection count as ready when
     -- the next one has told but one of its own: their memory is gone. A ring runs once it has an address, has been
-    -- kicked, and has been enabled (which goes without saying unless F_PROTOCOL_FEATURES was negotiated), and both must.
+    -- kicked, and has been enabled (which goes without saying unless F_PROTOCOL_FEATURES was negotiated). Both must.
     wrap(VhostUser, "new", function (new, class, args)
         local self = new(class, args)
         self.rings = {}
@@ -163,7 +163,7 @@ cure("descriptors", function ()
 end)
 
 cure("unmap", function ()
-    -- Upstream does not unmap a memory table of one region, which is what a guest of up to 2 GB has: each QEMU's memory,
+    -- Upstream does not unmap a memory table of one region, which is what a small guest has: each QEMU's memory,
     -- hugepages as a rule, stays taken. Of several regions it unmaps whole hugepages, which takes away what is mapped
     -- behind a region of ordinary pages. A mapping is as long as its file's own pages make it.
     wrap(VhostUser, "set_mem_table", function (set_mem_table, self, msg, fds, nfds)
@@ -302,7 +302,7 @@ end)
 ---------------------------------------------------------------- frames
 
 -- Are there, from the next free one on, guest's buffers for `wanted` bytes, in at most `most` chains? The answer is a
--- boolean, and whether waiting for more buffers can help. (Snabb takes and gives back buffers in step, so that the ring's
+-- boolean, and whether waiting for more buffers can help. (Snabb takes and gives back buffers in step, so that a ring's
 -- `used` is also the next one available.)
 local function room (device, wanted, most)
     local ring = device.virtq[device.ring_id]
@@ -351,7 +351,7 @@ end)
 
 cure("whole-frames", function ()
     -- With merged buffers upstream hands over the part of a large frame for which there are buffers, and later writes
-    -- the number of buffers into the first of them, which by then is the guest's own again. Wait until there are enough.
+    -- the number of buffers into the first of them, which by then is the guest's again. Wait until there are enough.
     wrap(VirtioNetDevice, "tx_packet_start_mrg_rxbuf", function (tx_packet_start, self, addr, len)
         if not self.tx.p then
             local input = self.owner.input.rx
@@ -371,7 +371,7 @@ end)
 
 cure("guest-bounds", function ()
     -- Upstream trusts the guest: it looks whether a buffer's beginning lies in the guest's memory, not its end, and so
-    -- reads and writes what else is mapped; a frame of more than 10 KiB ends it by an assertion, and a checksum's offset
+    -- reads and writes what else is mapped; a frame of more than 10 KiB ends it by an assertion, a checksum's offset
     -- may point outside the frame. A driver that gives an address outside its memory is broken beyond helping, and the
     -- switch ends, which is no worse than what it deserves. A long frame (any guest's root can send one) is dropped.
     function VirtioNetDevice:map_from_guest (addr, len)
@@ -391,9 +391,9 @@ cure("guest-bounds", function ()
         end
         error("vhost-user: the guest's driver names an address outside its memory")
     end
-    wrap(VirtioNetDevice, "rx_packet_start", function (rx_packet_start, self, ...)
+    wrap(VirtioNetDevice, "rx_packet_start", function (rx_packet_start, self, addr, len)
         self.rx_pieces, self.rx_overlong = 0, false
-        return rx_packet_start(self, ...)
+        return rx_packet_start(self, addr, len)
     end)
     function VirtioNetDevice:rx_buffer_add (p, addr, len)
         self.rx_pieces = self.rx_pieces + 1

@@ -82,7 +82,7 @@ end)
 
 cure("virtio-end", function ()
     -- Upstream does not enable bus mastering, which QEMU forgives a legacy driver and hardware would not. Snabb's
-    -- supervisor disables it when the switch is killed, but only where Snabb has enabled it: here the device would go on
+    -- supervisor disables it when the switch is killed, but only where Snabb enabled it: here the device would go on
     -- writing into memory that is no longer Snabb's. On after the first reset, off after the last.
     local VirtioPci = require("lib.virtio.virtio_pci").VirtioPci
     wrap(VirtioPci, "new", function (new, class, address)

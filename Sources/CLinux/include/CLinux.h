@@ -44,6 +44,7 @@ int clinux_interface_rename(const char *name, const char *new_name);
 /// A tap that stays when nobody has it open. Who opens it must agree on whether it can have more than one queue.
 int clinux_tap_make(const char *name, int multi_queue);
 int clinux_tap_remove(const char *name, int multi_queue);
+int clinux_xdp_detach(const char *name);
 /// A socket that becomes readable when a network interface comes, goes or changes.
 int clinux_interface_events(void);
 

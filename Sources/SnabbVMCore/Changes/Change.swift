@@ -12,7 +12,11 @@ enum Change: Codable, Equatable {
     case remount(path: String)
     /// A mount of ours, which other machines may use as well.
     case mount(path: String)
+    /// A hugepage of the default size that the host did not have before.
+    case hugepageAdded
     case interfaceUp(name: String)
+    /// A program in the interface's receive path, which stays there when who put it there is gone.
+    case xdp(interface: String)
     case tap(name: String, isMultiQueue: Bool)
     /// What killed switches leave: their counters, and hugepages that nobody else would give back.
     case switchFiles(path: String)

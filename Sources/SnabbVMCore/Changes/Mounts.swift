@@ -60,7 +60,7 @@ enum SwitchFiles {
     }
 
     /// The folder and all in it; links themselves, never what they point at.
-    private static func removeTree(_ path: String) {
+    static func removeTree(_ path: String) {
         if unlink(path) == 0 || Errno.last == .notFound { return }
         for name in Files.names(path) { removeTree("\(path)/\(name)") }
         rmdir(path)

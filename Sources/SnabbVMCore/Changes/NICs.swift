@@ -9,13 +9,22 @@ extension NICState {
     /// a launcher in another container, whose locks are not seen here.
     func take(from driver: String?) throws(Failure) {
         if let driver {
-            try perform("/sys/bus/pci/drivers/\(driver)/unbind", address)
+            do throws(Failure) { try perform("/sys/bus/pci/drivers/\(driver)/unbind", address) } catch {
+                // Not ours, so not ours to give back: which undoing knows by the other's mark.
+                if error.kind == .busy { awaitOthersMark() }
+                throw error
+            }
         } else {
             // Whoever had it was killed: it may be writing into memory that others have by now.
             try stopDMA()
         }
         try mark(with: mark.text)
         try stopDMA()
+    }
+
+    private func awaitOthersMark() {
+        let end = ContinuousClock.now + .seconds(1)
+        while currentMark == nil, driver == nil, ContinuousClock.now < end { usleep(1000) }
     }
 
     /// Binds our NIC to a driver that does not claim its id.

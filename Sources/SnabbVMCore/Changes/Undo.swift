@@ -12,11 +12,23 @@ extension Change {
         case .nic(let state): try state.giveBack()
         case .remount(let path): Mounts.makeReadOnly(path)
         case .mount(let path): Mounts.unmount(path)
+        case .hugepageAdded: try Change.removeHugepage()
+        case .xdp(let name):
+            try Change.call("take the XDP program off", name) { clinux_xdp_detach(name) }
+            SwitchFiles.removeTree("/sys/fs/bpf/snabb/\(name)")
         case .interfaceUp(let name): try Change.call("take down", name) { clinux_interface_set_up(name, 0) }
         case .tap(let name, let isMultiQueue):
             if access("/sys/class/net/\(name)", F_OK) != 0 { return }
             try Change.call("remove tap", name) { clinux_tap_remove(name, isMultiQueue ? 1 : 0) }
         case .switchFiles(let path): SwitchFiles.remove(path)
+        }
+    }
+
+    private static func removeHugepage() throws(Failure) {
+        let path = "/proc/sys/vm/nr_hugepages"
+        guard let count = FileTree().number(path), count > 0 else { return }
+        do throws(Errno) { try Descriptor.open(path, O_WRONLY).writeAll(Array("\(count - 1)\n".utf8)) } catch {
+            throw Failure(.cleanup, "write", path, error, remedy: "sysctl vm.nr_hugepages=\(count - 1)")
         }
     }
 

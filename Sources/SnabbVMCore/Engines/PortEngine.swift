@@ -12,6 +12,8 @@ protocol PortEngine: Sendable {
     var supported: String { get }
     /// Whether the machine's MAC address had better be the device's own.
     func keepsAddress(_ driver: String) -> Bool
+    /// Whether the driver works by a program in the interface's receive path.
+    func leavesProgram(_ driver: String) -> Bool
     /// In whose hands a NIC is while the engine has it.
     func holder(of nic: Facts.NIC) -> NICHolder
 
@@ -78,6 +80,8 @@ enum SwitchEvent: Equatable {
     /// Changed settings are in force.
     case applied
     case refused(String)
+    /// It had too few hugepages for what came, and took one more from the host.
+    case hugepageAdded
 }
 
 /// The programs' words and counters, each in its own way.

@@ -24,10 +24,19 @@ struct SnabbEngine: PortEngine {
     }
 
     /// Frames that a device reads and writes by itself are in hugepages, others in ordinary memory.
-    func hugepages(for port: PortPlan) -> Int { port.source.pciAddress == nil ? 0 : 8 }
+    func hugepages(for port: PortPlan) -> Int {
+        switch port.driver {
+        case "raw", "xdp", "tap": 0
+        case "virtio_net": 8
+        // Long rings, all filled.
+        default: 24
+        }
+    }
 
     /// A virtual function may not receive for other addresses than the one that it was given.
     func keepsAddress(_ driver: String) -> Bool { driver == "intel_avf" }
+
+    func leavesProgram(_ driver: String) -> Bool { driver == "xdp" }
 
     func holder(of nic: Facts.NIC) -> NICHolder { .program }
 
@@ -67,14 +76,23 @@ struct SnabbEngine: PortEngine {
         VhostUser.qemuWords(for: port, accelerator: accelerator)
     }
 
-    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader { SnabbReader(folders.snabb) }
+    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader {
+        SnabbReader(folders.snabb, port.source)
+    }
 }
 
 /// Events come as lines of JSON, counters from Snabb's own files.
 private final class SnabbReader: SwitchReader {
     private let root: String
+    private let source: PortSource
+    /// Of links and apps that are no more: changed settings replace those that they concern.
+    private var past: [String: UInt64] = [:]
+    private var last: [String: UInt64] = [:]
 
-    init(_ root: String) { self.root = root }
+    init(_ root: String, _ source: PortSource) {
+        self.root = root
+        self.source = source
+    }
 
     func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?) {
         guard !isError, let message = try? JSON(parsing: line), let name = message["event"]?.string else {
@@ -86,6 +104,7 @@ private final class SnabbReader: SwitchReader {
         case "down": return (.down, nil)
         case "disconnected": return (.disconnected, nil)
         case "applied": return (.applied, nil)
+        case "hugepage": return (.hugepageAdded, nil)
         case "refused": return (.refused(message["reason"]?.string ?? "no reason given"), nil)
         default: return (nil, line)
         }
@@ -98,31 +117,67 @@ private final class SnabbReader: SwitchReader {
         var result = PortCounters()
         for link in links {
             let counters = "\(folder)/links/\(link)"
+            // "nic.tx -> filter_in.input": an app's output, and the next one's input.
             let ends = link.split(separator: " ").map(String.init)
             guard let from = ends.first, let to = ends.last else { continue }
             if from.hasPrefix("vm.") {
-                result.txPackets += SnabbReader.counter("\(counters)/rxpackets")
-                result.txBytes += SnabbReader.counter("\(counters)/rxbytes")
+                result.txPackets += count("from vm packets", "\(counters)/rxpackets")
+                result.txBytes += count("from vm bytes", "\(counters)/rxbytes")
             }
             if to.hasPrefix("vm.") {
-                result.rxPackets += SnabbReader.counter("\(counters)/rxpackets")
-                result.rxBytes += SnabbReader.counter("\(counters)/rxbytes")
+                result.rxPackets += count("to vm packets", "\(counters)/rxpackets")
+                result.rxBytes += count("to vm bytes", "\(counters)/rxbytes")
             }
             // What one app had no room to give to the next.
-            let drops = SnabbReader.counter("\(counters)/txdrop")
-            if SnabbReader.leadsToMachine(from, to) { result.rxDrops += drops } else { result.txDrops += drops }
+            let drops = count("drops \(link)", "\(counters)/txdrop")
+            if leadsToMachine(from, to) { result.rxDrops += drops } else { result.txDrops += drops }
         }
+        for (app, counter, isInward) in SnabbReader.drops {
+            let drops = count("\(app) \(counter)", "\(folder)/apps/\(app)/\(counter)")
+            if isInward { result.rxDrops += drops } else { result.txDrops += drops }
+        }
+        result.hasLink = hasLink(folder)
         return result
     }
 
-    private static func leadsToMachine(_ from: String, _ to: String) -> Bool {
-        to.hasPrefix("vm.") || from.hasPrefix("nic.") || to.hasPrefix("filter_in.") || from.hasPrefix("filter_in.")
-            || to.hasPrefix("limit_in.") || from.hasPrefix("limit_in.")
+    private func leadsToMachine(_ from: String, _ to: String) -> Bool {
+        ["nic.", "filter_in.", "limit_in."].contains { from.hasPrefix($0) }
+            || ["vm.", "filter_in.", "limit_in."].contains { to.hasPrefix($0) }
+    }
+
+    /// What apps drop themselves: filtered, beyond the limit, too large for the guest's buffers, while the guest has no
+    /// driver, refused by the kernel.
+    private static let drops: [(app: String, counter: String, isInward: Bool)] = [
+        ("filter_in", "rxerrors", true), ("limit_in", "txdrop", true), ("vm", "rxdrop", true), ("vm", "rxdown", true),
+        ("nic", "rxdrop", true), ("filter_out", "rxerrors", false), ("limit_out", "txdrop", false),
+        ("vm", "txdrop", false), ("nic", "txdrop", false),
+    ]
+
+    /// A counter that began again does not take back what it had counted.
+    private func count(_ name: String, _ path: String) -> UInt64 {
+        let now = SnabbReader.counter(path) ?? 0
+        if let before = last[name], now < before { past[name, default: 0] += before }
+        last[name] = now
+        return now + (past[name] ?? 0)
     }
 
     /// Eight bytes in the machine's own order.
-    private static func counter(_ path: String) -> UInt64 {
-        guard let bytes = try? Files.read("\(path).counter", limit: 8), bytes.count == 8 else { return 0 }
+    private static func counter(_ path: String) -> UInt64? {
+        guard let bytes = try? Files.read("\(path).counter", limit: 8), bytes.count == 8 else { return nil }
         return bytes.withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+    }
+
+    /// As Snabb's driver sees it, or the kernel where the port is an interface of its.
+    private func hasLink(_ folder: String) -> Bool? {
+        switch source {
+        case .interface(let name), .tap(let name):
+            return FileTree().number("/sys/class/net/\(name)/carrier").map { $0 == 1 }
+        case .pci(let address):
+            let bus = address.hasPrefix("0000:") ? String(address.dropFirst(5)) : address
+            let status =
+                SnabbReader.counter("\(root)/intel-mp/\(bus)/stats/status")
+                ?? SnabbReader.counter("\(folder)/pci/\(bus)/status")
+            return status.map { $0 == 1 }
+        }
     }
 }

@@ -23,6 +23,8 @@ struct TestpmdEngine: PortEngine {
 
     func keepsAddress(_ driver: String) -> Bool { false }
 
+    func leavesProgram(_ driver: String) -> Bool { driver == "af_xdp" }
+
     func holder(of nic: Facts.NIC) -> NICHolder { nic.isBifurcated ? .ownDriver : .vfio }
 
     func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? {

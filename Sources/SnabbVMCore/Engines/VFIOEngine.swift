@@ -16,6 +16,8 @@ struct VFIOEngine: PortEngine {
 
     func keepsAddress(_ driver: String) -> Bool { false }
 
+    func leavesProgram(_ driver: String) -> Bool { false }
+
     func holder(of nic: Facts.NIC) -> NICHolder { .vfio }
 
     func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? { nil }

@@ -94,6 +94,9 @@ final class PortSwitch {
         case .down: state = .connected
         case .disconnected: state = .starting
         case .applied: log.note("\(plan.name): changed as the file says")
+        case .hugepageAdded:
+            log.warning("\(plan.name): Snabb raised vm.nr_hugepages by 1, until the machine ends")
+            do { try ledger.record([.hugepageAdded]) } catch { log.warning(error.line) }
         case .refused(let reason): log.warning("\(plan.name) stays as it is: \(reason)")
         }
         tell("\(event)")
@@ -247,16 +250,16 @@ final class SwitchProcess {
         }
         output.onEnd = { [self] in try finishWhenQuiet() }
         errors.onEnd = { [self] in try finishWhenQuiet() }
-        record(pid, name)
+        if let identity = ProcessIdentity(pid: pid) { try ledger.record([.process(name: name, identity)]) }
+        loop.after(SwitchProcess.timeToFork) { [weak self] in self?.noteChildren() }
     }
 
-    private func record(_ pid: pid_t, _ name: String) {
-        if let identity = ProcessIdentity(pid: pid) { try? ledger.record([.process(name: name, identity)]) }
-    }
+    /// Snabb's child is its first deed.
+    private static let timeToFork = Duration.milliseconds(30)
 
-    /// What it has started by now, so that a release after the launcher's death finds it.
+    /// What it has started by now, so that a release after the launcher's death ends it before a NIC is given back.
     func noteChildren() {
-        guard children == nil else { return }
+        guard children?.isEmpty ?? true else { return }
         let pids = (FileTree().line("/proc/\(pid)/task/\(pid)/children") ?? "").split(separator: " ")
         children = pids.compactMap { Int32($0) }.compactMap(ProcessIdentity.init)
         for child in children ?? [] { try? ledger.record([.process(name: "\(name)-supervisor", child)]) }

@@ -56,7 +56,7 @@ struct PortPlanner {
         if let settings = engine.settings(of: port) {
             steps.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))
         }
-        return (port, steps + (try self.steps(device, engine)))
+        return (port, steps + (try self.steps(device, engine, driver)))
     }
 
     private var context: EngineContext {
@@ -252,11 +252,14 @@ struct PortPlanner {
 
     // MARK: - Taking it
 
-    private mutating func steps(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) -> [Step] {
+    private mutating func steps(
+        _ device: PortDevice, _ engine: any PortEngine, _ driver: String
+    ) throws(Failure) -> [Step] {
         switch device {
         case .nic(let nic): return try take(nic, engine)
         case .interface(let interface):
-            return interface.isUp ? [] : [.interfaceUp(name: interface.name)]
+            let up: [Step] = interface.isUp ? [] : [.interfaceUp(name: interface.name)]
+            return up + (engine.leavesProgram(driver) ? [.xdp(interface: interface.name)] : [])
         case .tap(let name):
             return interface(name) == nil ? [.tap(name: name, isMultiQueue: engine.hasMultiQueueTaps)] : []
         }

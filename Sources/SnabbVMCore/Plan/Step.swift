@@ -23,6 +23,8 @@ enum Step: Codable, Equatable {
     /// Gives a NIC of ours to this driver, whatever its id.
     case bind(address: String, driver: String, mark: PortMark)
     case interfaceUp(name: String)
+    /// A switch is going to put a program into the interface's receive path.
+    case xdp(interface: String)
     case tap(name: String, isMultiQueue: Bool)
     /// Where the switches keep what outlives them when they are killed.
     case switchFiles(path: String)
@@ -76,6 +78,7 @@ enum Step: Codable, Equatable {
             return "echo \(driver) > \(override) && echo \(address) > /sys/bus/pci/drivers/\(driver)/bind &&\n    "
                 + "echo \(mark.text.shellQuoted) > \(override)"
         case .interfaceUp(let name): return "ip link set \(name.shellQuoted) up"
+        case .xdp(let name): return "# the switch puts an XDP program on \(name)"
         case .tap(let name, let isMultiQueue):
             return "ip tuntap add dev \(name.shellQuoted) mode tap" + (isMultiQueue ? " multi_queue" : "")
         case .switchFiles(let path): return "mkdir -p -m 700 \(path.shellQuoted)"

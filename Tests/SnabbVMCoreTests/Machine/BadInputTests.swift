@@ -13,7 +13,8 @@ struct BadInputTests {
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         let all =
-            TestMachine.options(scratch, name: "test") + ["--vnc", "off", "--accel", "tcg", "-m", "128"] + arguments
+            TestMachine.options(scratch, name: "test")
+            + ["--vnc", "off", "--accel", "tcg", "-m", "128", "--hugepages", "off"] + arguments
         let outcome = try run(Parts.snabbvm, all, environment: environment, in: scratch.path)
         let lines = outcome.errors.split(separator: "\n").filter { $0.hasPrefix("snabbvm: cannot") }
         #expect(outcome.code == kind.rawValue, "\(outcome)", sourceLocation: sourceLocation)

@@ -352,11 +352,11 @@ struct LaunchTests {
         try #require((FileTree().number(setting) ?? 0) >= 160, "no hugepages to be had")
         let free = { FileTree().number("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") ?? -1 }
         let freeBefore = free()
-        let machine = try quick()
+        let machine = try quick(["--hugepages", "auto"])
         #expect(machine.isUp(), "\(machine.errors)")
         #expect(try machine.status()["memory"]?["pageSize"]?.integer == 2 << 20)
         #expect(free() == freeBefore - 128)
-        let another = try TestMachine(TestMachine.kernel, in: scratch, name: "another")
+        let another = try TestMachine(TestMachine.kernel + ["--hugepages", "auto"], in: scratch, name: "another")
         #expect(another.code() == FailureKind.host.rawValue)
         #expect(another.errors.contains("are free, 128 are needed"), "\(another.errors)")
         #expect(try machine.ask("stop", "--now").code == 0)

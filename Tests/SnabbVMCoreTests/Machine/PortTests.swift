@@ -91,6 +91,15 @@ struct PortTests {
         #expect(try wire.hostShell("ip -d link show wire0").output.contains("promiscuity 0"))
     }
 
+    @Test(.enabled(if: hasSnabb, noSnabb)) func framesFlowByXDP() throws {
+        let wire = try Wire()
+        try wire.shell("ethtool -K wire1 tx off tso off gso off")
+        // The namespace's own /sys lacks the file system that XDP's maps are in.
+        wire.inner = ["sh", "-c", "mount -t bpf bpf /sys/fs/bpf && exec \"$@\"", "sh"]
+        try expectFrames("if:wire0,driver=xdp", wire)
+        #expect(try !wire.hostShell("ip link show wire0").output.contains("xdp"))
+    }
+
     @Test(.enabled(if: hasTestpmd, noTestpmd)) func framesFlowThroughAnInterfaceByDPDK() throws {
         let wire = try Wire()
         // testpmd takes frames as they are: no peer may leave its checksums and segments to a card.

@@ -30,7 +30,8 @@ final class TestMachine {
     ) throws {
         self.scratch = scratch
         self.name = name
-        let own = ["--vnc", vnc, "--accel", "tcg", "-m", "256"]
+        // Whatever hugepages this host has for others.
+        let own = ["--vnc", vnc, "--accel", "tcg", "-m", "256", "--hugepages", "off"]
         let words = wrapper + [Parts.snabbvm] + TestMachine.options(scratch, name: name) + own + arguments
         process.executableURL = URL(fileURLWithPath: Parts.path(of: words[0]))
         process.arguments = Array(words.dropFirst())

@@ -49,7 +49,9 @@ final class Wire {
     }
 
     /// For a program on the machine's side.
-    var wrapper: [String] { ["ip", "netns", "exec", host] }
+    var wrapper: [String] { ["ip", "netns", "exec", host] + inner }
+    /// What else is to be around it.
+    var inner: [String] = []
 
     /// Runs a shell command on the peer's side.
     @discardableResult
