@@ -11,7 +11,7 @@ RUN_PACKAGES := ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
 TEST_PACKAGES := bash bsdutils curl dpdk-dev ethtool iproute2 iputils-ping mount procps tcpdump tesseract-ocr tigervnc-tools \
 	util-linux vncsnapshot
 
-.PHONY: run test build release demo switch bench lint format install packages test-packages bench-packages clean
+.PHONY: run test build release demo switch e2e-pci bench lint format install packages test-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
@@ -38,6 +38,10 @@ switch:
 
 $(DEMO)/demo.iso: demo/build demo/init demo/grub.cfg
 	demo/build $(DEMO)
+
+# NIC ports by PCI address: in an emulated machine with emulated NICs.
+e2e-pci: test-packages release demo
+	Tests/e2e-pci/run
 
 bench: bench-packages release demo
 	Benchmarks/run

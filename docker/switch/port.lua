@@ -67,23 +67,20 @@ local function network (s)
     local nic = device.add(c, "nic", s)
     config.app(c, "vm", vhost_user.VhostUser, { socket_path = s.socket })
 
-    local inward, outward = {}, {}
-    if s.filterIn then
-        config.app(c, "filter_in", require("apps.packet_filter.pcap_filter").PcapFilter, { filter = s.filterIn })
-        table.insert(inward, { input = "filter_in.input", output = "filter_in.output" })
+    -- What is between the two, in the order in which frames pass.
+    local function between (direction, filter, limit)
+        local apps = {}
+        local function add (name, class, arguments)
+            config.app(c, name, class, arguments)
+            table.insert(apps, { input = name .. ".input", output = name .. ".output" })
+        end
+        if filter then
+            add("filter_" .. direction, require("apps.packet_filter.pcap_filter").PcapFilter, { filter = filter })
+        end
+        if limit then add("limit_" .. direction, require("limiter").Limiter, { rate = limit / 8 }) end
+        return apps
     end
-    if s.rxLimit then
-        config.app(c, "limit_in", require("limiter").Limiter, { rate = s.rxLimit / 8 })
-        table.insert(inward, { input = "limit_in.input", output = "limit_in.output" })
-    end
-    if s.filterOut then
-        config.app(c, "filter_out", require("apps.packet_filter.pcap_filter").PcapFilter, { filter = s.filterOut })
-        table.insert(outward, { input = "filter_out.input", output = "filter_out.output" })
-    end
-    if s.txLimit then
-        config.app(c, "limit_out", require("limiter").Limiter, { rate = s.txLimit / 8 })
-        table.insert(outward, { input = "limit_out.input", output = "limit_out.output" })
-    end
+    local inward, outward = between("in", s.filterIn, s.rxLimit), between("out", s.filterOut, s.txLimit)
     if s.vlan and not nic.tags then
         -- What has another tag or none is dropped: VlanMux has no link for it. (Untagger would drop frames with a
         -- priority as well.)

@@ -1,6 +1,5 @@
 -- Snabb's vhost-user app (v2024.08) was written for the QEMU of 2015. What stands between it and today's is cured here,
--- as an overlay: each cure overrides one thing in Snabb's own modules, and says what upstream does and what goes wrong.
--- They compose in any selection, so that the tests can leave one out and see the failure that it prevents.
+-- as an overlay: each cure says what upstream does and what goes wrong.
 
 local bit = require("bit")
 local ffi = require("ffi")
@@ -18,24 +17,15 @@ local band = bit.band
 local VERSION_1 = 2^32
 local RINGS = 2 -- the guest's receive ring is number 0, its transmit ring number 1
 
-local M = { cures = {}, VhostUser = VhostUser }
+local overlay = require("overlay")
+local wrap = overlay.wrap
+local M = overlay.new()
+local cure = M.cure
+
+M.VhostUser = VhostUser
 
 -- What listeners hear: "connected", "up", "down", "disconnected".
 function M.report (event) end
-
-local function cure (name, apply)
-    table.insert(M.cures, { name = name, apply = apply })
-end
-
-function M.apply ()
-    for _, each in ipairs(M.cures) do each.apply() end
-end
-
--- Wraps a method: `around(original, self, ...)` runs in its place.
-local function wrap (class, name, around)
-    local original = class[name]
-    class[name] = function (...) return around(original, ...) end
-end
 
 local function close_all (fds, nfds)
     for i = 0, nfds - 1 do C.close(fds[i]) end

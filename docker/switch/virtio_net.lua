@@ -6,24 +6,10 @@ local bit = require("bit")
 local packet = require("core.packet")
 local pci = require("lib.hardware.pci")
 
-local M = { cures = {} }
-
-local function cure (name, apply)
-    table.insert(M.cures, { name = name, apply = apply })
-end
-
-local applied = false
-
-function M.apply ()
-    if applied then return end
-    applied = true
-    for _, each in ipairs(M.cures) do each.apply() end
-end
-
-local function wrap (class, name, around)
-    local original = class[name]
-    class[name] = function (...) return around(original, ...) end
-end
+local overlay = require("overlay")
+local wrap = overlay.wrap
+local M = overlay.new()
+local cure = M.cure
 
 cure("virtio-header", function ()
     -- Upstream loads one header under two names, by this driver and by the vhost-user app: the second time LuaJIT

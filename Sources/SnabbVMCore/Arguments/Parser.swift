@@ -176,9 +176,10 @@ extension OptionRow {
 }
 
 extension String {
-    /// `0000:05:00.0`, `if:eth1` and so on, settings behind it or not.
+    /// `0000:05:00.0`, `if:eth1` and so on, settings behind it or not; wrong ones too, to be refused as ports.
     fileprivate var looksLikePort: Bool {
-        let name = String(prefix { $0 != "," })
-        return name.hasPrefix("env:") || PortSource(name) != nil
+        let name = prefix { $0 != "," }
+        if ["env:", "if:", "tap:"].contains(where: name.hasPrefix) { return true }
+        return name.contains(":") && name.contains(".") && name.allSatisfy { $0.isHexDigit || ":.".contains($0) }
     }
 }

@@ -151,8 +151,8 @@ struct PortPlanner {
                 remedy: others.isEmpty ? "this host shows no NICs" : "\(near)NICs: \(others.joined(separator: ", "))")
         }
         if nic.isLocked {
-            throw Failure(
-                .busy, "take NIC", address, "another snabbvm has it", remedy: "see who with snabbvm nics")
+            let holder = nic.mark.map { "machine \($0.machine) has it" } ?? "another snabbvm is taking it"
+            throw Failure(.busy, "take NIC", address, holder, remedy: "see snabbvm nics")
         }
         guard nic.isNIC || engine.name == .vfio else {
             throw Failure(

@@ -108,7 +108,7 @@ import Testing
                 .init(name: $0.0, isUp: true, uppers: $0.1, addresses: [], hasDefaultRoute: $0.2)
             }
         }
-        expectRefused(.busy, "another snabbvm has it", "05:00.0") { $0.nics![0].isLocked = true }
+        expectRefused(.busy, "another snabbvm is taking it", "05:00.0") { $0.nics![0].isLocked = true }
         let left = "snabbvm machine=a host=3f2a driver=ixgbe up=p0"
         expectRefused(.busy, "machine a on 3f2a has it, or left it behind", "05:00.0") { $0.nics![0].override = left }
     }
@@ -213,9 +213,9 @@ import Testing
                 facts.hugepages = [.init(node: 0, pageSize: .mebibytes(2), total: 1100, free: free)]
             }
         }
-        #expect(throws: Never.self) { try plan("05:00.0", change: some(1032)) }
+        #expect(throws: Never.self) { try plan("05:00.0", change: some(1048)) }
         expectRefused(
-            .host, "7 are free beside the machine's memory; sysctl vm.nr_hugepages=1101", "05:00.0", change: some(1031))
+            .host, "23 are free beside the machine's memory; sysctl vm.nr_hugepages=1101", "05:00.0", change: some(1047))
         // Frames of interfaces are in ordinary memory.
         #expect(throws: Never.self) { try plan("if:p1", change: some(1024)) }
     }
