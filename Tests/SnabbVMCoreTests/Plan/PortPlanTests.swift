@@ -215,7 +215,8 @@ import Testing
         }
         #expect(throws: Never.self) { try plan("05:00.0", change: some(1048)) }
         expectRefused(
-            .host, "23 are free beside the machine's memory; sysctl vm.nr_hugepages=1101", "05:00.0", change: some(1047))
+            .host, "23 are free beside the machine's memory; sysctl vm.nr_hugepages=1101", "05:00.0", change: some(1047)
+        )
         // Frames of interfaces are in ordinary memory.
         #expect(throws: Never.self) { try plan("if:p1", change: some(1024)) }
     }
