@@ -11,7 +11,7 @@ RUN_PACKAGES := ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
 TEST_PACKAGES := bash bsdutils curl dpdk-dev ethtool iproute2 iputils-ping mount procps tcpdump tesseract-ocr tigervnc-tools \
 	util-linux vncsnapshot
 
-.PHONY: run test build release demo switch e2e-pci bench lint format install packages test-packages bench-packages clean
+.PHONY: run test build release demo switch e2e-pci bench bench-switch lint format install packages test-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
@@ -46,6 +46,11 @@ e2e-pci: test-packages release demo
 bench: bench-packages release demo
 	Benchmarks/run
 
+# The switches alone; on a machine with nothing else to do.
+bench-switch: bench-packages release
+	Benchmarks/switch
+	Benchmarks/switch-times
+
 lint:
 	$(SWIFT) format lint --strict --recursive Sources Tests Package.swift
 
@@ -64,7 +69,7 @@ test-packages:
 	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
 
 bench-packages:
-	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) genisoimage strace
+	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) coreutils dpdk-dev genisoimage strace util-linux
 
 clean:
 	rm -rf .build build

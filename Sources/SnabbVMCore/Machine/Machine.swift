@@ -111,8 +111,7 @@ final class Machine {
     private func startQEMU() throws {
         let (reading, writing) = try Descriptor.pipe()
         let words = WordReader(reading, loop: loop) { [unowned self] line in
-            // It waits for the switches, and says so for each.
-            if line.contains(": info: QEMU waiting for connection") { return }
+            if Machine.isAboutSwitches(line) { return log.verbose("qemu: \(line)") }
             qemuWords = qemuWords.suffix(9) + [line]
             log.note("qemu: \(line)")
         }
@@ -127,6 +126,12 @@ final class Machine {
             qemuStatus = status
         }
         if let identity = ProcessIdentity(pid: qemu) { try ledger.record([.process(name: "qemu", identity)]) }
+    }
+
+    /// What QEMU says when it waits for a switch, and when one dies, which the launcher tells better.
+    private static func isAboutSwitches(_ line: String) -> Bool {
+        [": info: QEMU waiting for connection", "Failed to set msg fds", " ring restore failed"].contains(
+            where: line.contains)
     }
 
     private func qemuIsUp() {
