@@ -149,6 +149,37 @@ int clinux_xdp_detach(const char *name) {
     return error == 0 ? 0 : -1;
 }
 
+// RTM_GETLINK, and in the answer the IFLA_XDP_ATTACHED in IFLA_XDP.
+int clinux_xdp_attached(const char *name) {
+    struct {
+        struct nlmsghdr header;
+        struct ifinfomsg link;
+    } request = {
+        .header = {sizeof request, RTM_GETLINK, NLM_F_REQUEST, 1, 0},
+        .link = {.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name)},
+    };
+    union {
+        struct nlmsghdr header;
+        char bytes[32768];
+    } answer;
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0) return 0;
+    ssize_t count = send(fd, &request, sizeof request, 0);
+    if (count >= 0) count = recv(fd, &answer, sizeof answer, 0);
+    close(fd);
+    if (count < (ssize_t)NLMSG_LENGTH(sizeof request.link) || answer.header.nlmsg_type != RTM_NEWLINK) return 0;
+    struct ifinfomsg *link = NLMSG_DATA(&answer.header);
+    int rest = (int)IFLA_PAYLOAD(&answer.header);
+    for (struct rtattr *a = IFLA_RTA(link); RTA_OK(a, rest); a = RTA_NEXT(a, rest)) {
+        if ((a->rta_type & NLA_TYPE_MASK) != IFLA_XDP) continue;
+        int inner = (int)RTA_PAYLOAD(a);
+        for (struct rtattr *b = RTA_DATA(a); RTA_OK(b, inner); b = RTA_NEXT(b, inner)) {
+            if (b->rta_type == IFLA_XDP_ATTACHED) return *(unsigned char *)RTA_DATA(b) != XDP_ATTACHED_NONE;
+        }
+    }
+    return 0;
+}
+
 int clinux_interface_events(void) {
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (fd < 0) return -1;
@@ -159,7 +190,14 @@ int clinux_interface_events(void) {
 }
 
 int clinux_mount(const char *device, const char *path, const char *kind) { return mount(device, path, kind, 0, NULL); }
-int clinux_remount(const char *path, int writable) {
-    return mount(NULL, path, NULL, MS_REMOUNT | (writable ? 0 : MS_RDONLY), NULL);
+int clinux_remount(const char *path, int writable, int only_mount) {
+    struct statvfs now;
+    if (statvfs(path, &now) < 0) return -1;
+    unsigned long flags = MS_REMOUNT | (only_mount ? MS_BIND : 0) | (writable ? 0 : MS_RDONLY);
+    if (now.f_flag & ST_NOSUID) flags |= MS_NOSUID;
+    if (now.f_flag & ST_NODEV) flags |= MS_NODEV;
+    if (now.f_flag & ST_NOEXEC) flags |= MS_NOEXEC;
+    if (now.f_flag & ST_RELATIME) flags |= MS_RELATIME;
+    return mount(NULL, path, NULL, flags, NULL);
 }
 int clinux_unmount(const char *path) { return umount2(path, 0); }

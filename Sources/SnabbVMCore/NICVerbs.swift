@@ -59,8 +59,10 @@ enum NICVerbs {
             for name in names { failures += try releaseMachine(name, in: base, arguments, log) }
         }
         var addresses = arguments.addresses
-        if arguments.all { addresses += try leftBehind(besides: addresses, log) }
-        for address in addresses { failures += try releaseNIC(address, in: base, log) }
+        if arguments.all { addresses += try leftBehind(besides: addresses, in: base, log) }
+        for address in addresses {
+            failures += try releaseNIC(address, in: base, isForced: arguments.forcePort, log)
+        }
         for failure in failures { log.failure(failure) }
         return failures.first?.kind.rawValue ?? 0
     }
@@ -84,44 +86,58 @@ enum NICVerbs {
     }
 
     /// NICs that bear the mark of a machine of this host that no longer runs.
-    private static func leftBehind(besides given: [String], _ log: Log) throws -> [String] {
+    private static func leftBehind(besides given: [String], in base: String, _ log: Log) throws -> [String] {
         let host = FileTree().line("/proc/sys/kernel/hostname") ?? "localhost"
         return try Facts.NIC.all(FileTree()).compactMap { nic in
             guard let mark = nic.mark, !given.contains(nic.address), !NICLocks.isHeld(nic.address) else { return nil }
+            // Its lock is not seen from another network namespace, its ledger's is.
+            if mark.host == host, Ledger.isHeld("\(base)/\(mark.machine).ledger") == true { return nil }
             if mark.host == host { return nic.address }
-            log.note(
-                "NIC \(nic.address) is marked by machine \(mark.machine) on \(mark.host): if that is gone, "
-                    + "snabbvm release \(nic.address)")
+            log.note("NIC \(nic.address) is \(mark.holder): if that is gone, \(mark.release(nic.address))")
             return nil
         }
     }
 
     /// With the ledger of the machine that had it, where that is still there; else by the NIC's own mark.
-    private static func releaseNIC(_ address: String, in base: String, _ log: Log) throws -> [Failure] {
+    private static func releaseNIC(
+        _ address: String, in base: String, isForced: Bool, _ log: Log
+    ) throws -> [Failure] {
         let locks = NICLocks()
         if !locks.take([address]).isEmpty {
-            return [
-                Failure(.busy, "release NIC", address, "a running machine has it", remedy: "end that with snabbvm stop")
-            ]
+            return [busy(address, "a running machine has it")]
         }
         for name in ControlClient.machines(in: base) {
             let path = "\(base)/\(name).ledger"
+            if Ledger.isHeld(path) == true, Ledger.names(address, in: path) {
+                return [busy(address, "machine \(name) is running and has it")]
+            }
             guard Ledger.isHeld(path) == false, let ledger = try? Ledger(path) else { continue }
             let isIn = ledger.changes.contains {
                 if case .nic(let state) = $0 { state.address == address } else { false }
             }
             guard isIn else { continue }
             let failures = ledger.unwind()
-            if !failures.isEmpty { return failures }
-            log.note("gave back what machine \(name) left, NIC \(address) among it")
+            if failures.isEmpty { log.note("gave back what machine \(name) left, NIC \(address) among it") }
+            return failures
         }
-        do throws(Failure) { try releaseByMark(address, log) } catch { return [error] }
+        do throws(Failure) { try releaseByMark(address, isForced: isForced, log) } catch { return [error] }
         return []
     }
 
-    private static func releaseByMark(_ address: String, _ log: Log) throws(Failure) {
+    private static func busy(_ address: String, _ cause: String) -> Failure {
+        Failure(.busy, "release NIC", address, cause, remedy: "end that with snabbvm stop")
+    }
+
+    private static func releaseByMark(_ address: String, isForced: Bool, _ log: Log) throws(Failure) {
         guard let nic = try Facts.NIC.all(FileTree(), and: [address]).first(where: { $0.address == address }) else {
             throw Failure(.port, "release", address, "there is no such PCI device", remedy: "see snabbvm nics")
+        }
+        let host = FileTree().line("/proc/sys/kernel/hostname") ?? "localhost"
+        if let mark = nic.mark, mark.host != host, !isForced {
+            // Whether it still runs can't be seen from here.
+            throw Failure(
+                .busy, "release NIC", address, "it is \(mark.holder)",
+                remedy: "if that is gone: \(mark.release(address))")
         }
         if nic.mark == nil, let driver = nic.driver {
             return log.note("NIC \(address) is with its driver, \(driver)")
@@ -129,8 +145,8 @@ enum NICVerbs {
         // Without a mark nobody knows its driver; the kernel chooses by its id.
         let unknown = PortMark(machine: "", host: "", driver: nil, interfaces: [], iommuType: nil)
         try NICState(address: address, mark: nic.mark ?? unknown).giveBack()
-        if nic.mark?.driver == nil { try NICState(address: address, mark: unknown).probe() }
+        if nic.mark == nil { try NICState(address: address, mark: unknown).probe() }
         let now = FileTree().linkName("\(nic.folder)/driver")
-        log.note("NIC \(address) is back" + (now.map { " with \($0)" } ?? "; no driver takes it"))
+        log.note("NIC \(address) is back" + (now.map { " with \($0)" } ?? ", without a driver"))
     }
 }

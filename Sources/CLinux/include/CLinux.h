@@ -45,9 +45,11 @@ int clinux_interface_rename(const char *name, const char *new_name);
 int clinux_tap_make(const char *name, int multi_queue);
 int clinux_tap_remove(const char *name, int multi_queue);
 int clinux_xdp_detach(const char *name);
+int clinux_xdp_attached(const char *name);
 /// A socket that becomes readable when a network interface comes, goes or changes.
 int clinux_interface_events(void);
 
 int clinux_mount(const char *device, const char *path, const char *kind);
-int clinux_remount(const char *path, int writable);
+/// Only this mount, or the whole file system; other settings stay.
+int clinux_remount(const char *path, int writable, int only_mount);
 int clinux_unmount(const char *path);

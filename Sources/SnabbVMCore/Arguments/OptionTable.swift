@@ -1,6 +1,6 @@
 /// One option: its row makes the parser, the help and the environment name.
 struct OptionRow: Sendable {
-    enum Scope: Sendable { case machine, everywhere, stop, release, ports }
+    enum Scope: Sendable { case machine, everywhere, stop, release, ports, taking }
     enum Group: String, CaseIterable, Sendable {
         case machine = "The machine"
         case disks = "Disks"
@@ -55,6 +55,7 @@ struct OptionRow: Sendable {
         case .stop: verb == .stop
         case .release: verb == .release
         case .ports: verb == .ports
+        case .taking: [.run, .demo, .check, .release].contains(verb)
         }
     }
 
@@ -123,7 +124,10 @@ struct OptionRow: Sendable {
         .init(
             "ports", nil, .ports, .text("FILE", \.portsFile),
             "JSON file with ports and their settings, watched while the machine runs"),
-        .init("force-port", nil, .ports, .flag { $0.forcePort = $1 }, "take NICs that are in use, or left behind"),
+        .init(
+            "force-port", nil, .ports, .flag { $0.forcePort = $1 },
+            "take NICs that are in use, or left behind; release those of other containers",
+            for: .taking),
         .init(
             "switch-cpus", nil, .ports, .value("LIST") { $0.set(\.switchCPUs, $1.numberList) },
             "processors for the switches: 2,4-7 (chosen beside each NIC)"),

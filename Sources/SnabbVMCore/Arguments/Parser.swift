@@ -105,8 +105,9 @@ enum Parser {
         var operands = operands[...]
         switch arguments.verb {
         case .run:
-            // With a kernel of its own a machine needs no image; a PCI address is then the first operand.
-            if let first = operands.first, arguments.kernel == nil || !first.looksLikePort {
+            // A machine can do without an image; a port is then the first operand.
+            let needsImage = arguments.kernel == nil && arguments.state == nil && arguments.cdrom == nil
+            if let first = operands.first, needsImage || !first.looksLikePort {
                 arguments.image = first
                 operands.removeFirst()
             }

@@ -42,7 +42,6 @@ struct StepRunner {
             return folders + [.mount(path: path)]
         case .take(let state, _): return [.nic(state)]
         case .interfaceUp(let name): return [.interfaceUp(name: name)]
-        case .xdp(let name): return [.xdp(interface: name)]
         case .tap(let name, let isMultiQueue): return [.tap(name: name, isMultiQueue: isMultiQueue)]
         case .switchFiles(let path): return [.switchFiles(path: path)]
         }
@@ -83,7 +82,6 @@ struct StepRunner {
             try perform("bring up", name) { () throws(Errno) in
                 try Errno.check { clinux_interface_set_up(name, 1) }
             }
-        case .xdp: break
         case .tap(let name, let isMultiQueue):
             try perform("make tap", name) { () throws(Errno) in
                 try Errno.check { clinux_tap_make(name, isMultiQueue ? 1 : 0) }

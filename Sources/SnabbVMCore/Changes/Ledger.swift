@@ -38,6 +38,15 @@ final class Ledger {
         return !free
     }
 
+    /// Whether the NIC stands in a ledger that another launcher holds.
+    static func names(_ nic: String, in path: String) -> Bool {
+        (FileTree().text(path) ?? "").split(separator: "\n").contains { line in
+            guard let change = try? JSON(parsing: String(line)).decode(Change.self) else { return false }
+            if case .nic(let state) = change { return state.address == nic }
+            return false
+        }
+    }
+
     var isEmpty: Bool { changes.isEmpty }
 
     /// Oldest first. A last line that a crash cut short was of a change that was not made.

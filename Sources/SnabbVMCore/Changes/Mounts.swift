@@ -7,7 +7,9 @@ enum Mounts {
     private static let ours = "snabbvm"
 
     static func makeWritable(_ path: String) throws(Failure) {
-        do throws(Errno) { try Errno.check { clinux_remount(path, 1) } } catch {
+        // The mount alone, if it is what can't be written to; else the file system, which others may have mounted too.
+        if clinux_remount(path, 1, 1) == 0, access(path, W_OK) == 0 { return }
+        do throws(Errno) { try Errno.check { clinux_remount(path, 1, 0) } } catch {
             throw Failure(
                 .host, "mount anew, to write to it,", path, error,
                 remedy: "in a container: docker run --privileged, or -v /sys:/sys")
@@ -15,8 +17,12 @@ enum Mounts {
     }
 
     static func makeReadOnly(_ path: String) {
-        // What others mounted for writing meanwhile is busy, and stays so.
-        _ = clinux_remount(path, 0)
+        // Another machine may need it to give its NICs back.
+        let devices = "/sys/bus/pci/devices"
+        let isNeeded = Files.names(devices).contains { name in
+            FileTree().line("\(devices)/\(name)/driver_override").flatMap(PortMark.init) != nil
+        }
+        if !isNeeded { _ = clinux_remount(path, 0, 1) }
     }
 
     static func mount(_ kind: String, at path: String) throws(Failure) {

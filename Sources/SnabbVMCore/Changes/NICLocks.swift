@@ -12,12 +12,21 @@ final class NICLocks {
         for address in addresses.sorted() {
             // A NIC that is not there the plan will tell.
             guard let file = NICLocks.file(of: address) else { continue }
-            if (try? file.tryLock()) == true { held.append(HeldLock(file)) } else { busy.insert(address) }
+            if NICLocks.lock(file) { held.append(HeldLock(file)) } else { busy.insert(address) }
         }
         return busy
     }
 
     func release() { held = [] }
+
+    /// Who only looks has it for a moment as well.
+    private static func lock(_ file: borrowing Descriptor) -> Bool {
+        for _ in 0..<5 {
+            if (try? file.tryLock()) == true { return true }
+            usleep(2000)
+        }
+        return false
+    }
 
     /// Whether another process has it.
     static func isHeld(_ address: String) -> Bool {

@@ -24,7 +24,7 @@ extension NICState {
 
     private func awaitOthersMark() {
         let end = ContinuousClock.now + .seconds(1)
-        while currentMark == nil, driver == nil, ContinuousClock.now < end { usleep(1000) }
+        while !hasMark, driver == nil, ContinuousClock.now < end { usleep(1000) }
     }
 
     /// Binds our NIC to a driver that does not claim its id.
@@ -62,7 +62,7 @@ extension NICState {
 
     private var tree: FileTree { FileTree() }
     private var driver: String? { tree.linkName("\(folder)/driver") }
-    private var currentMark: PortMark? { tree.line("\(folder)/driver_override").flatMap(PortMark.init) }
+    private var hasMark: Bool { tree.line("\(folder)/driver_override").flatMap(PortMark.init) != nil }
     private var currentInterfaces: [String] {
         let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
         return ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") }
@@ -82,24 +82,30 @@ extension NICState {
 
     // MARK: - Giving back
 
-    /// Done again, or for a NIC that was never taken, it does nothing; nor to a NIC that another machine has by now.
+    /// Done again, or for a NIC that was never taken, it does nothing; nor to a NIC that somebody else has by now.
     func giveBack() throws(Failure) {
         guard tree.exists(folder) else { return }
-        if let now = currentMark, now.machine != mark.machine || now.host != mark.host { return }
-        do throws(Errno) {
-            if let driver, driver != mark.driver {
-                try NICState.write(address, to: "/sys/bus/pci/drivers/\(driver)/unbind")
-            }
-            if driver == nil {
+        if isOurs {
+            do throws(Errno) {
+                if let driver { try NICState.write(address, to: "/sys/bus/pci/drivers/\(driver)/unbind") }
                 try PCIConfiguration(folder, writable: true).clearBusMaster()
                 try restoreIOMMU()
+                try NICState.write(override ?? "", to: "\(folder)/driver_override")
+            } catch {
+                throw Failure(.cleanup, "give back NIC", address, error, remedy: retry)
             }
-            if currentMark != nil { try NICState.write(override ?? "", to: "\(folder)/driver_override") }
-        } catch {
-            throw Failure(.cleanup, "give back NIC", address, error, remedy: retry)
+            try bindAgain()
         }
-        try bindAgain()
         try restoreInterfaces()
+    }
+
+    /// By its mark; or, where a crash came before the mark or in its absence, because it has no driver, or the one that
+    /// only we gave it.
+    private var isOurs: Bool {
+        let now = tree.line("\(folder)/driver_override") ?? ""
+        if let other = PortMark(now) { return other.machine == mark.machine && other.host == mark.host }
+        if let binds, now == binds, override != binds { return driver == nil || driver == binds }
+        return driver == nil && mark.driver != nil
     }
 
     private var retry: String { "try again: snabbvm release \(address)" }
@@ -111,7 +117,7 @@ extension NICState {
     }
 
     private func bindAgain() throws(Failure) {
-        guard let wanted = mark.driver, driver == nil else { return }
+        guard let wanted = mark.driver else { return }
         var problem: Errno?
         do throws(Errno) { try NICState.write(address, to: "/sys/bus/pci/drivers/\(wanted)/bind") } catch {
             problem = error
@@ -134,7 +140,7 @@ extension NICState {
     private static let patience = Duration.seconds(5)
 
     private func restoreInterfaces() throws(Failure) {
-        guard !mark.interfaces.isEmpty, driver != nil else { return }
+        guard !mark.interfaces.isEmpty, driver == mark.driver else { return }
         let names = mark.interfaces.map(\.name)
         var present: [String] { currentInterfaces.filter { !$0.isEmpty } }
         let events = InterfaceEvents()

@@ -18,7 +18,7 @@ protocol PortEngine: Sendable {
     func holder(of nic: Facts.NIC) -> NICHolder
 
     /// The program that moves the frames; nil where there is none, because the machine has the device itself.
-    func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command?
+    func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command?
     /// Settings that the running program watches.
     func settings(of port: PortPlan) -> JSON?
     /// Hugepages of 2 MB that the program can't do without.

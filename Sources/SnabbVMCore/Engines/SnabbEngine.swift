@@ -40,7 +40,7 @@ struct SnabbEngine: PortEngine {
 
     func holder(of nic: Facts.NIC) -> NICHolder { .program }
 
-    func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? {
+    func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
         guard let snabb = context.tools.snabb else {
             throw Failure(
                 .host, "start", "the switch of port \(port.name)", "snabb is not on PATH",
@@ -86,8 +86,11 @@ private final class SnabbReader: SwitchReader {
     private let root: String
     private let source: PortSource
     /// Of links and apps that are no more: changed settings replace those that they concern.
-    private var past: [String: UInt64] = [:]
-    private var last: [String: UInt64] = [:]
+    private var past = PortCounters()
+    private var last: [String: Count] = [:]
+
+    private typealias Field = WritableKeyPath<PortCounters, UInt64>
+    private typealias Count = (field: Field, value: UInt64)
 
     init(_ root: String, _ source: PortSource) {
         self.root = root
@@ -112,32 +115,44 @@ private final class SnabbReader: SwitchReader {
 
     func counters(pid: Int32) -> PortCounters? {
         let folder = "\(root)/\(pid)"
-        let links = Files.names("\(folder)/links")
-        guard !links.isEmpty else { return nil }
-        var result = PortCounters()
-        for link in links {
+        let now = counts(in: folder)
+        if now.isEmpty { return nil }
+        // A counter that is gone, or began again, does not take back what it had counted.
+        for (path, before) in last where (now[path]?.value ?? 0) < before.value {
+            past[keyPath: before.field] += before.value
+        }
+        last = now
+        var result = past
+        for count in now.values { result[keyPath: count.field] += count.value }
+        result.hasLink = hasLink(folder)
+        return result
+    }
+
+    /// Each of Snabb's counters that says something of the port, by its path.
+    private func counts(in folder: String) -> [String: Count] {
+        var counts: [String: Count] = [:]
+        func add(_ path: String, _ field: Field) {
+            if let value = SnabbReader.counter(path) { counts[path] = (field, value) }
+        }
+        for link in Files.names("\(folder)/links") {
             let counters = "\(folder)/links/\(link)"
             // "nic.tx -> filter_in.input": an app's output, and the next one's input.
             let ends = link.split(separator: " ").map(String.init)
             guard let from = ends.first, let to = ends.last else { continue }
             if from.hasPrefix("vm.") {
-                result.txPackets += count("from vm packets", "\(counters)/rxpackets")
-                result.txBytes += count("from vm bytes", "\(counters)/rxbytes")
+                add("\(counters)/rxpackets", \.txPackets)
+                add("\(counters)/rxbytes", \.txBytes)
             }
             if to.hasPrefix("vm.") {
-                result.rxPackets += count("to vm packets", "\(counters)/rxpackets")
-                result.rxBytes += count("to vm bytes", "\(counters)/rxbytes")
+                add("\(counters)/rxpackets", \.rxPackets)
+                add("\(counters)/rxbytes", \.rxBytes)
             }
             // What one app had no room to give to the next.
-            let drops = count("drops \(link)", "\(counters)/txdrop")
-            if leadsToMachine(from, to) { result.rxDrops += drops } else { result.txDrops += drops }
+            add("\(counters)/txdrop", leadsToMachine(from, to) ? \.rxDrops : \.txDrops)
         }
-        for (app, counter, isInward) in SnabbReader.drops {
-            let drops = count("\(app) \(counter)", "\(folder)/apps/\(app)/\(counter)")
-            if isInward { result.rxDrops += drops } else { result.txDrops += drops }
-        }
-        result.hasLink = hasLink(folder)
-        return result
+        if counts.isEmpty { return [:] }
+        for (app, counter, field) in SnabbReader.drops { add("\(folder)/apps/\(app)/\(counter)", field) }
+        return counts
     }
 
     private func leadsToMachine(_ from: String, _ to: String) -> Bool {
@@ -147,18 +162,12 @@ private final class SnabbReader: SwitchReader {
 
     /// What apps drop themselves: filtered, beyond the limit, too large for the guest's buffers, while the guest has no
     /// driver, refused by the kernel.
-    private static let drops: [(app: String, counter: String, isInward: Bool)] = [
-        ("filter_in", "rxerrors", true), ("limit_in", "txdrop", true), ("vm", "rxdrop", true), ("vm", "rxdown", true),
-        ("nic", "rxdrop", true), ("filter_out", "rxerrors", false), ("limit_out", "txdrop", false),
-        ("vm", "txdrop", false), ("nic", "txdrop", false),
-    ]
-
-    /// A counter that began again does not take back what it had counted.
-    private func count(_ name: String, _ path: String) -> UInt64 {
-        let now = SnabbReader.counter(path) ?? 0
-        if let before = last[name], now < before { past[name, default: 0] += before }
-        last[name] = now
-        return now + (past[name] ?? 0)
+    private static var drops: [(app: String, counter: String, field: Field)] {
+        [
+            ("filter_in", "rxerrors", \.rxDrops), ("limit_in", "txdrop", \.rxDrops), ("vm", "rxdrop", \.rxDrops),
+            ("vm", "rxdown", \.rxDrops), ("nic", "rxdrop", \.rxDrops), ("filter_out", "rxerrors", \.txDrops),
+            ("limit_out", "txdrop", \.txDrops), ("vm", "txdrop", \.txDrops), ("nic", "txdrop", \.txDrops),
+        ]
     }
 
     /// Eight bytes in the machine's own order.

@@ -27,7 +27,7 @@ struct TestpmdEngine: PortEngine {
 
     func holder(of nic: Facts.NIC) -> NICHolder { nic.isBifurcated ? .ownDriver : .vfio }
 
-    func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? {
+    func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
         guard let testpmd = context.tools.testpmd else {
             throw Plan.missing("dpdk-testpmd, which is to be the switch of port \(port.name)", package: "dpdk-dev")
         }
@@ -36,9 +36,12 @@ struct TestpmdEngine: PortEngine {
         // The first only looks after the second, which moves the frames.
         let first = "0@(\(context.floatingCPUs))"
         var words = ["--lcores", port.cpu.map { "\(first),1@\($0)" } ?? "\(first),1@(\(context.floatingCPUs))"]
-        words +=
-            context.freeHugepages >= TestpmdEngine.wantedHugepages
-            ? ["--in-memory", "-m", "64"] : ["--no-huge", "-m", "256"]
+        if context.freeHugepages >= TestpmdEngine.wantedHugepages {
+            context.freeHugepages -= TestpmdEngine.wantedHugepages
+            words += ["--in-memory", "-m", "64"]
+        } else {
+            words += ["--no-huge", "-m", "256"]
+        }
         words += ["--no-telemetry", "--iova-mode=va"]
         words += ["--vdev", "net_vhost0,iface=\(port.socket),client=1,queues=\(queues)"]
         switch port.source {
@@ -64,7 +67,10 @@ struct TestpmdEngine: PortEngine {
         VhostUser.qemuWords(for: port, accelerator: accelerator)
     }
 
-    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader { TestpmdReader() }
+    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader {
+        // DPDK counts its ports as it finds them: PCI devices come before what is made for the occasion.
+        TestpmdReader(machinePort: port.source.pciAddress == nil ? 0 : 1)
+    }
 }
 
 extension Facts.NIC {
@@ -74,8 +80,11 @@ extension Facts.NIC {
 
 /// Events are among the many words of DPDK's libraries; counters come once a second.
 private final class TestpmdReader: SwitchReader {
+    private let machinePort: Int
     private var shown = PortCounters()
     private var port = -1
+
+    init(machinePort: Int) { self.machinePort = machinePort }
 
     func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?) {
         if line.contains("new device, handle is") { return (.connected, nil) }
@@ -93,13 +102,13 @@ private final class TestpmdReader: SwitchReader {
         return !isProblem || line.contains("failed to connect")
     }
 
-    /// `  RX-packets: 12   RX-missed: 0   RX-bytes:  345` below a headline that names the port: 0 is the machine's.
+    /// `  RX-packets: 12   RX-missed: 0   RX-bytes:  345` below a headline that names the port.
     private func readCounters(_ line: String) {
         if let headline = line.split(separator: " ").firstIndex(of: "statistics"), line.contains("####") {
             let words = line.split(separator: " ")
             port = words.count > headline + 3 ? Int(words[headline + 3]) ?? -1 : -1
         }
-        guard port == 0 else { return }
+        guard port == machinePort else { return }
         let words = line.split(separator: " ")
         for (key, value) in zip(words, words.dropFirst()) {
             guard let number = UInt64(value) else { continue }

@@ -20,7 +20,7 @@ struct VFIOEngine: PortEngine {
 
     func holder(of nic: Facts.NIC) -> NICHolder { .vfio }
 
-    func command(for port: PortPlan, _ context: EngineContext) throws(Failure) -> Command? { nil }
+    func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? { nil }
 
     func settings(of port: PortPlan) -> JSON? { nil }
 

@@ -41,6 +41,10 @@ extension Facts {
         var isBusMaster = false
         /// Another launcher here holds its lock.
         var isLocked = false
+        /// A program has its vfio group open.
+        var isOpenByVFIO = false
+        /// How many virtual functions have been made of it.
+        var virtualFunctions = 0
 
         var isNIC: Bool { deviceClass.hasPrefix("02") }
         var folder: String { "/sys/bus/pci/devices/\(address)" }
@@ -113,6 +117,20 @@ extension Facts.NIC {
             interfaces: ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") },
             override: override == "(null)" || override == "" ? nil : override,
             isBusMaster: (try? PCIConfiguration(tree.path(folder)))?.isBusMaster ?? false)
+        virtualFunctions = tree.number("\(folder)/sriov_numvfs") ?? 0
+        if driver == "vfio-pci", let iommuGroup {
+            isOpenByVFIO = Facts.NIC.isBusy(tree.path("/dev/vfio/\(iommuGroup)"))
+        }
+    }
+
+    /// vfio lets one process at a time open a group.
+    private static func isBusy(_ path: String) -> Bool {
+        do throws(Errno) {
+            _ = try Descriptor.open(path, O_RDWR)
+            return false
+        } catch {
+            return error == .busy
+        }
     }
 
     private static func part(_ value: some UnsignedInteger, _ digits: Int) -> String {

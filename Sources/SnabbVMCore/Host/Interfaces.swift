@@ -15,6 +15,8 @@ extension Facts {
         /// Without link-local ones.
         var addresses: [String]
         var hasDefaultRoute: Bool
+        /// An XDP program is in its receive path.
+        var hasProgram = false
     }
 }
 
@@ -31,7 +33,8 @@ extension Facts.Interface {
                 hasLink: tree.number("\(folder)/\(name)/carrier").map { $0 == 1 },
                 uppers: tree.names("\(folder)/\(name)").filter { $0.hasPrefix("upper_") }.map {
                     String($0.dropFirst("upper_".count))
-                }, addresses: addresses[name] ?? [], hasDefaultRoute: withDefaultRoute.contains(name))
+                }, addresses: addresses[name] ?? [], hasDefaultRoute: withDefaultRoute.contains(name),
+                hasProgram: tree.root == "/" && clinux_xdp_attached(name) != 0)
         }
     }
 
@@ -71,7 +74,9 @@ extension Facts.Interface {
             getnameinfo(address, socklen_t(size), &host, socklen_t(host.count), nil, 0, NI_NUMERICHOST)
             let text = String(decoding: host.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             if text.hasPrefix("fe80:") { continue }
-            result[String(cString: entry.ifa_name), default: []].append(text)
+            // An address can have a label of its own: eth1:vip.
+            let name = String(cString: entry.ifa_name).prefix { $0 != ":" }
+            result[String(name), default: []].append(text)
         }
         return result
     }

@@ -15,8 +15,6 @@ extension Facts {
         var hasVFIO: Bool
         /// vfio-pci is loaded, or built in.
         var hasVFIODriver: Bool
-        /// vfio works without an IOMMU, which protects nobody.
-        var allowsNoIOMMU: Bool
     }
 }
 
@@ -26,7 +24,6 @@ extension Facts.PCIAccess {
     init(_ tree: FileTree, capabilities: UInt64) {
         hasVFIO = tree.exists("/dev/vfio/vfio")
         hasVFIODriver = tree.exists("/sys/bus/pci/drivers/vfio-pci")
-        allowsNoIOMMU = tree.line("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") == "Y"
         // Devices are links into /sys/devices: a writable /sys/bus/pci alone would not do.
         let path = tree.path("/sys/bus/pci/drivers_probe")
         if access(path, W_OK) == 0 {

@@ -41,6 +41,11 @@ struct PortMark: Codable, Equatable {
         }
     }
 
+    var holder: String { "machine \(machine)'s on \(host)" }
+
+    /// How to take it from there.
+    func release(_ address: String) -> String { "snabbvm release --force-port \(address)" }
+
     var text: String {
         var words = ["snabbvm", "machine=\(machine)", "host=\(host)"]
         if let driver { words.append("driver=\(driver)") }
@@ -56,6 +61,8 @@ struct NICState: Codable, Equatable {
     var mark: PortMark
     /// What `driver_override` said before.
     var override: String?
+    /// The driver that we give it to while it is ours.
+    var binds: String?
 
     var folder: String { "/sys/bus/pci/devices/\(address)" }
 }

@@ -19,12 +19,15 @@ final class PortSwitch {
     private var process: SwitchProcess?
     private var state = PortStatus.State.starting
     private(set) var hasConnected = false
+    private var connectedAt: ContinuousClock.Instant?
     private var upSince: ContinuousClock.Instant?
     private var isMachineUp = false
     private var isEnding = false
     private var failuresInARow = 0
     private var restarts = 0
     private var problem: String?
+    /// The settings that the switch was seen to take.
+    private var inForce: PortSettings?
 
     /// What the earlier processes counted.
     private var past = PortCounters()
@@ -38,6 +41,8 @@ final class PortSwitch {
     ]
     /// One that moved frames for this long had no trouble starting.
     private static let soundTime = Duration.milliseconds(200)
+    /// Or that was there for this long, for a guest that has no driver for it.
+    private static let longTime = Duration.seconds(10)
 
     init(_ plan: PortPlan, _ folders: Folders, loop: EventLoop, ledger: Ledger, log: Log) {
         self.plan = plan
@@ -64,7 +69,12 @@ final class PortSwitch {
     func start() throws {
         guard let command = plan.command, !isEnding else { return }
         // QEMU makes it, and leaves it there when it is killed.
-        if restarts == 0 { try ledger.record([.file(path: plan.socket)]) }
+        if restarts == 0 {
+            try ledger.record([.file(path: plan.socket)])
+            if case .interface(let name) = plan.source, engine.leavesProgram(plan.driver) {
+                try ledger.record([.xdp(interface: name)])
+            }
+        }
         state = .starting
         reader = engine.makeReader(for: plan, folders)
         log.verbose("\(plan.name): \(command.shellText)")
@@ -86,6 +96,8 @@ final class PortSwitch {
         switch event {
         case .connected:
             hasConnected = true
+            connectedAt = .now
+            inForce = inForce ?? plan.settings
             state = .connected
             problem = nil
         case .up:
@@ -93,11 +105,17 @@ final class PortSwitch {
             upSince = .now
         case .down: state = .connected
         case .disconnected: state = .starting
-        case .applied: log.note("\(plan.name): changed as the file says")
+        case .applied:
+            // Also when what was refused is taken back.
+            if inForce != plan.settings { log.note("\(plan.name): changed as the file says") }
+            inForce = plan.settings
         case .hugepageAdded:
             log.warning("\(plan.name): Snabb raised vm.nr_hugepages by 1, until the machine ends")
             do { try ledger.record([.hugepageAdded]) } catch { log.warning(error.line) }
-        case .refused(let reason): log.warning("\(plan.name) stays as it is: \(reason)")
+        case .refused(let reason):
+            log.warning("\(plan.name) stays as it is: \(reason)")
+            // Else the next start of the switch would fail by it.
+            if let inForce, inForce != plan.settings { write(inForce) }
         }
         tell("\(event)")
         log.verbose("\(plan.name): \(event)")
@@ -107,22 +125,30 @@ final class PortSwitch {
         guard let process else { return }
         self.process = nil
         past = total
-        current = nil
+        (current, sampled, rates) = (nil, nil, nil)
         if isEnding { return }
         if let upSince, .now - upSince > PortSwitch.soundTime { failuresInARow = 0 }
-        upSince = nil
+        if let connectedAt, .now - connectedAt > PortSwitch.longTime { failuresInARow = 0 }
+        (upSince, connectedAt) = (nil, nil)
+        let words = process.lastWords.joined(separator: " / ")
+        let ending = process.status.map { "\($0)" } ?? "no word"
+        failed(ending, words)
+    }
+
+    private func failed(_ ending: String, _ words: String) {
         state = .down
         failuresInARow += 1
         restarts += 1
-        let words = process.lastWords.joined(separator: " / ")
-        let ending = process.status.map { "\($0)" } ?? "no word"
         problem = words.isEmpty ? ending : words
-        if !isMachineUp, failuresInARow > retries { return onFailure(failure(problem ?? "")) }
+        if !isMachineUp, failuresInARow >= max(1, retries) { return onFailure(failure(problem ?? "")) }
         let wait = PortSwitch.waits[min(failuresInARow - 1, PortSwitch.waits.count - 1)]
         let line = "the switch of port \(plan.name) ended (\(ending)\(words.isEmpty ? "" : ": \(words)"))"
         tell(line)
         log.warning(wait == .zero ? "\(line); it is started again" : "\(line); it is started again in \(wait)")
-        loop.after(wait) { [unowned self] in try start() }
+        loop.after(wait) { [unowned self] in
+            // That it can't even be started is one more failure of its, not the machine's.
+            do { try start() } catch { failed("not started", "\((error as? Failure)?.line ?? "\(error)")") }
+        }
     }
 
     func failure(_ cause: String) -> Failure {
@@ -152,6 +178,12 @@ final class PortSwitch {
         guard changed.contains(where: { $0.isLive && engine.keys.contains($0.name) }) else { return }
         var next = plan
         for row in PortKey.table where row.isLive { row.take(settings, &next.settings) }
+        write(next.settings)
+    }
+
+    private func write(_ settings: PortSettings) {
+        var next = plan
+        next.settings = settings
         guard let content = engine.settings(of: next) else { return }
         do throws(Errno) {
             try Files.replace(plan.settingsFile, Array("\(content.prettyText)\n".utf8), mode: 0o600)
@@ -275,8 +307,11 @@ final class SwitchProcess {
         output.finish()
         errors.finish()
         try onEnd()
+        // Whoever refers to this one lets go of it, and of its descriptors.
         onLine = { _, _ in }
         onEnd = {}
+        (output.onEnd, errors.onEnd) = ({}, {})
+        lifeline = nil
     }
 
     private func killChildren() {
@@ -285,7 +320,7 @@ final class SwitchProcess {
 
     func end() {
         lifeline = nil
-        kill(pid, SIGTERM)
+        if status == nil { kill(pid, SIGTERM) }
         loop.after(SwitchProcess.patience) { [self] in
             if status == nil { kill(pid, SIGKILL) }
         }

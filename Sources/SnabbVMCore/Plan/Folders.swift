@@ -43,8 +43,10 @@ struct Folders: Codable, Equatable {
     /// A pair of pipes NAME.in and NAME.out, as QEMU's `pipe` back end wants them.
     func pipe(_ name: String) -> String { "\(run)/\(name)" }
 
-    /// Each port's socket and settings. QEMU makes the sockets.
+    /// Each port's socket: QEMU makes them.
     var ports: String { "\(run)/ports" }
+    /// Each switch's settings, which are not for QEMU to write.
+    var switches: String { "\(run)/switches" }
     /// Where Snabb has its counters.
     var snabb: String { "\(run)/snabb" }
     /// Where Snabb has its own hugepages, whatever it is told.

@@ -71,7 +71,11 @@ extension Facts.Topology {
     /// Those that are left for the machine; nil when that is all of them.
     fileprivate func machineCPUs(on node: Int?, besides taken: Set<Int>) -> [Int]? {
         if taken.isEmpty && node == nil { return nil }
-        let others = allowed.filter { !taken.contains($0) && !isolated.contains($0) }
+        // Neither the switches' processors nor, if there are others, what shares a core with them.
+        let spare = allowed.filter { !taken.contains($0) && !isolated.contains($0) }
+        let cores = taken.union(taken.flatMap { siblings[$0] ?? [] })
+        let whole = spare.filter { !cores.contains($0) }
+        let others = whole.isEmpty ? spare : whole
         let near = others.filter { cpu in node.flatMap { nodes[$0]?.contains(cpu) } ?? true }
         let chosen = near.isEmpty ? others : near
         return chosen.isEmpty || chosen == allowed ? nil : chosen

@@ -29,7 +29,6 @@ extension Plan {
         case .mount(let folder, _): return "umount \(folder.shellQuoted)"
         case .take(let state, _): return state.returnText
         case .interfaceUp(let name): return "ip link set \(name.shellQuoted) down"
-        case .xdp(let name): return "ip link set \(name.shellQuoted) xdp off"
         case .tap(let name, _): return "ip link delete \(name.shellQuoted)"
         case .switchFiles(let folder): return "rm -r \(folder.shellQuoted)"
         }

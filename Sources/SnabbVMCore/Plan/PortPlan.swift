@@ -36,14 +36,18 @@ extension Plan {
         guard !inspected.ports.isEmpty else { return }
         layout = try Plan.layout(inspected.ports, arguments, facts, notes: &notes)
         steps.append(.folder(path: folders.ports, mode: 0o700, isShared: false, owner: qemuUser(facts, inspected)))
+        steps.append(.folder(path: folders.switches, mode: 0o700, isShared: false))
         var planner = PortPlanner(
             machine: name, uuid: uuid, arguments, facts, inspected, layout: layout,
             hugepages: Plan.freeHugepages(facts, besides: memory))
+        var preparing: [Step] = []
         for (index, request) in inspected.ports.enumerated() {
             let (port, portSteps) = try planner.plan(request, index: index)
             ports.append(port)
-            steps += portSteps
+            preparing += portSteps
         }
+        // An IOMMU group changes when all of its devices are without their drivers.
+        steps += preparing.filter(\.isTaking) + preparing.filter { !$0.isTaking }
         try planner.checkHugepages()
         notes += planner.notes
         if ports.contains(where: { $0.engine == .snabb && $0.hugepages > 0 }) {

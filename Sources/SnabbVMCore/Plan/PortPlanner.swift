@@ -9,6 +9,7 @@ struct PortPlanner {
     /// Of 2 MB: those that are left, and those that the switches can't do without.
     private let freeHugepages: Int
     private var neededHugepages = 0
+    private var context: EngineContext
     private var names: Set<String> = Set(StreamName.allCases.map(\.rawValue))
     private(set) var notes: [String] = []
     private var isSysfsReady = false
@@ -24,6 +25,10 @@ struct PortPlanner {
         self.inspected = inspected
         self.layout = layout
         freeHugepages = hugepages
+        let floating = layout?.machineCPUs ?? facts.topology?.allowed ?? [0]
+        context = EngineContext(
+            folders: inspected.folders, tools: facts.tools, switchFolder: inspected.switchFolder,
+            floatingCPUs: floating.map(String.init).joined(separator: ","), freeHugepages: hugepages)
     }
 
     mutating func plan(_ request: PortRequest, index: Int) throws(Failure) -> (PortPlan, [Step]) {
@@ -39,11 +44,11 @@ struct PortPlanner {
         guard names.insert(name).inserted else {
             throw PortRequest.usage("\(request.source)", "the name \(name) is taken", "choose another")
         }
-        let folder = inspected.folders.ports
+        let folders = inspected.folders
         var port = PortPlan(
             name: name, guestName: "eth\(index + 1)", source: request.source, engine: engine.name, driver: driver,
             settings: settings, node: node(of: device), cpu: layout?.switchCPUs[index],
-            socket: "\(folder)/\(name).sock", settingsFile: "\(folder)/\(name).json")
+            socket: "\(folders.ports)/\(name).sock", settingsFile: "\(folders.switches)/\(name).json")
         try Plan.checkSocketPath(port.socket)
         if engine.keys.contains("mac") {
             let own = engine.keepsAddress(driver) ? address(of: device) : nil
@@ -51,20 +56,13 @@ struct PortPlanner {
         }
         port.hugepages = engine.hugepages(for: port)
         neededHugepages += port.hugepages
-        port.command = try engine.command(for: port, context)
+        context.freeHugepages -= port.hugepages
+        port.command = try engine.command(for: port, &context)
         var steps: [Step] = []
         if let settings = engine.settings(of: port) {
             steps.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))
         }
-        return (port, steps + (try self.steps(device, engine, driver)))
-    }
-
-    private var context: EngineContext {
-        let floating = layout?.machineCPUs ?? facts.topology?.allowed ?? [0]
-        return EngineContext(
-            folders: inspected.folders, tools: facts.tools, switchFolder: inspected.switchFolder,
-            floatingCPUs: floating.map(String.init).joined(separator: ","),
-            freeHugepages: freeHugepages - neededHugepages)
+        return (port, steps + (try self.steps(device, engine)))
     }
 
     /// The switches' own hugepages are beside the machine's.
@@ -128,7 +126,17 @@ struct PortPlanner {
                     .port, "use port", "if:\(name)", "there is no such interface",
                     remedy: "there is \(names.joined(separator: ", "))")
             }
+            let addresses = inspected.ports.compactMap(\.source.pciAddress)
+            if let nic = facts.nics?.first(where: { addresses.contains($0.address) && $0.interfaces.contains(name) }) {
+                throw PortRequest.usage(
+                    "if:\(name)", "it is NIC \(nic.address), which is given as well", "give it once")
+            }
             try checkUse([interface], of: "if:\(name)")
+            if engine.leavesProgram(request.settings.driver ?? ""), interface.hasProgram {
+                throw Failure(
+                    .port, "use port", "if:\(name)", "somebody's XDP program is on it",
+                    remedy: "ip link set \(name) xdp off")
+            }
             if let mtu = request.settings.mtu, mtu > interface.mtu {
                 throw Failure(
                     .port, "use port", "if:\(name),mtu=\(mtu)", "the interface's own MTU is \(interface.mtu)",
@@ -161,6 +169,7 @@ struct PortPlanner {
         }
         try checkMark(nic)
         try checkUse(nic.interfaces.compactMap(interface), of: address)
+        try checkOtherUse(nic)
         try checkGroup(nic, engine)
         return nic
     }
@@ -168,8 +177,8 @@ struct PortPlanner {
     private func checkMark(_ nic: Facts.NIC) throws(Failure) {
         guard let mark = nic.mark, !arguments.forcePort else { return }
         throw Failure(
-            .busy, "take NIC", nic.address, "machine \(mark.machine) on \(mark.host) has it, or left it behind",
-            remedy: "if that machine is gone: snabbvm release \(nic.address)")
+            .busy, "take NIC", nic.address, "it is \(mark.holder), or was left behind by it",
+            remedy: "if that is gone: \(mark.release(nic.address))")
     }
 
     /// Nobody is to lose a connection for a mistyped address.
@@ -199,6 +208,30 @@ struct PortPlanner {
         }
     }
 
+    /// In use by others than the kernel's network: who drives it in user space has no interface to show for it.
+    private func checkOtherUse(_ nic: Facts.NIC) throws(Failure) {
+        if nic.virtualFunctions > 0 {
+            throw Failure(
+                .port, "take", "port \(nic.address)", "its \(nic.virtualFunctions) virtual functions would go with it",
+                remedy: "choose one of these, or: echo 0 > \(nic.folder)/sriov_numvfs")
+        }
+        if arguments.forcePort || nic.mark != nil { return }
+        let remedy = "choose another port, or --force-port"
+        if nic.isOpenByVFIO {
+            throw Failure(.port, "take", "port \(nic.address)", "another program has it by vfio", remedy: remedy)
+        }
+        if let driver = nic.driver, driver.contains("uio") {
+            throw Failure(
+                .port, "take", "port \(nic.address)", "it is with \(driver), for another program", remedy: remedy)
+        }
+        if nic.driver == nil, nic.isBusMaster {
+            throw Failure(
+                .port, "take", "port \(nic.address)",
+                "without a driver it accesses memory: another program may drive it",
+                remedy: "if none does: snabbvm release \(nic.address)")
+        }
+    }
+
     // MARK: - IOMMU
 
     private func group(of nic: Facts.NIC) -> Facts.IOMMU.Group? {
@@ -207,13 +240,14 @@ struct PortPlanner {
 
     private func checkGroup(_ nic: Facts.NIC, _ engine: any PortEngine) throws(Failure) {
         let group = group(of: nic)
-        let others = group?.inUse.filter { $0 != nic.address } ?? []
+        // Those that this machine gets as well are no obstacle.
+        let ours = inspected.ports.compactMap(\.source.pciAddress)
+        let others = group?.inUse.filter { !ours.contains($0) } ?? []
         switch engine.holder(of: nic) {
         case .ownDriver: return
         case .vfio:
             let access = facts.pciAccess
             guard let group else {
-                if access?.allowsNoIOMMU == true, engine.name == .dpdk { return }
                 throw Failure(
                     .host, "use port", "\(nic.address),engine=\(engine.name.rawValue)", "the IOMMU is off",
                     remedy: "add intel_iommu=on (or amd_iommu=on) to the kernel's command line")
@@ -252,14 +286,11 @@ struct PortPlanner {
 
     // MARK: - Taking it
 
-    private mutating func steps(
-        _ device: PortDevice, _ engine: any PortEngine, _ driver: String
-    ) throws(Failure) -> [Step] {
+    private mutating func steps(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) -> [Step] {
         switch device {
         case .nic(let nic): return try take(nic, engine)
         case .interface(let interface):
-            let up: [Step] = interface.isUp ? [] : [.interfaceUp(name: interface.name)]
-            return up + (engine.leavesProgram(driver) ? [.xdp(interface: interface.name)] : [])
+            return interface.isUp ? [] : [.interfaceUp(name: interface.name)]
         case .tap(let name):
             return interface(name) == nil ? [.tap(name: name, isMultiQueue: engine.hasMultiQueueTaps)] : []
         }
@@ -283,11 +314,13 @@ struct PortPlanner {
             interfaces: nic.mark?.interfaces ?? states, iommuType: nic.mark?.iommuType ?? group?.type)
         let override = nic.mark == nil ? nic.override : nil
 
-        steps.append(.take(NICState(address: nic.address, mark: before, override: override), from: nic.driver))
+        let binds = holder == .vfio ? "vfio-pci" : nil
+        let state = NICState(address: nic.address, mark: before, override: override, binds: binds)
+        steps.append(.take(state, from: nic.driver))
         if holder == .program, let group, group.isTranslated {
             steps.append(.iommuType(group: group.number, type: "identity", of: nic.address))
         }
-        if holder == .vfio { steps.append(.bind(address: nic.address, driver: "vfio-pci", mark: before)) }
+        if let binds { steps.append(.bind(address: nic.address, driver: binds, mark: before)) }
         return steps
     }
 

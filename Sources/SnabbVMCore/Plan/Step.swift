@@ -23,11 +23,17 @@ enum Step: Codable, Equatable {
     /// Gives a NIC of ours to this driver, whatever its id.
     case bind(address: String, driver: String, mark: PortMark)
     case interfaceUp(name: String)
-    /// A switch is going to put a program into the interface's receive path.
-    case xdp(interface: String)
     case tap(name: String, isMultiQueue: Bool)
     /// Where the switches keep what outlives them when they are killed.
     case switchFiles(path: String)
+
+    /// Takes a NIC from others, or makes that possible.
+    var isTaking: Bool {
+        switch self {
+        case .remount, .take: true
+        default: false
+        }
+    }
 
     /// What they make a disk as, before it gets its name.
     static func unfinished(_ path: String) -> String { "\(path).new" }
@@ -78,7 +84,6 @@ enum Step: Codable, Equatable {
             return "echo \(driver) > \(override) && echo \(address) > /sys/bus/pci/drivers/\(driver)/bind &&\n    "
                 + "echo \(mark.text.shellQuoted) > \(override)"
         case .interfaceUp(let name): return "ip link set \(name.shellQuoted) up"
-        case .xdp(let name): return "# the switch puts an XDP program on \(name)"
         case .tap(let name, let isMultiQueue):
             return "ip tuntap add dev \(name.shellQuoted) mode tap" + (isMultiQueue ? " multi_queue" : "")
         case .switchFiles(let path): return "mkdir -p -m 700 \(path.shellQuoted)"

@@ -1,48 +1,55 @@
 import Glibc
 
-/// Tells when a file has a new content: by its folder, since editors and tools put a new file in the place of the old one.
+/// Tells when a file has a new content: by the folders that it and its links are in, since editors and tools put a new
+/// file in the place of the old one, and by itself, where it alone was mounted from elsewhere.
 final class FileWatch {
     private let events: Descriptor
-    private let name: String
+    private let path: String
     private let loop: EventLoop
     private let onChange: () throws -> Void
     private var settling: EventLoop.Timer?
+    private var content: [UInt8]?
 
     /// Several writes in a row are one change.
     private static let settlingTime = Duration.milliseconds(50)
+    private static let most = 1 << 20
 
     init?(_ path: String, loop: EventLoop, onChange: @escaping () throws -> Void) {
-        let resolved = (try? Files.resolved(path)) ?? path
-        guard let slash = resolved.lastIndex(of: "/") else { return nil }
-        name = String(resolved[resolved.index(after: slash)...])
-        let folder = resolved[..<slash].isEmpty ? "/" : String(resolved[..<slash])
         let raw = inotify_init1(Int32(O_CLOEXEC | O_NONBLOCK))
         guard raw >= 0 else { return nil }
         events = Descriptor(raw)
+        self.path = path
         self.loop = loop
         self.onChange = onChange
-        let wanted = UInt32(IN_CLOSE_WRITE) | UInt32(IN_MOVED_TO)
-        guard inotify_add_watch(raw, folder, wanted) >= 0 else { return nil }
+        content = try? Files.read(path, limit: FileWatch.most)
+        guard watchAll() else { return nil }
         loop.watch(raw, for: .readable) { [unowned self] _ in read() }
     }
 
     deinit { loop.unwatch(events.raw) }
 
-    private func read() {
-        guard let bytes = try? events.read(atMost: 65536), isAboutFile(bytes) else { return }
-        loop.cancel(settling)
-        settling = loop.after(FileWatch.settlingTime) { [weak self] in try self?.onChange() }
+    /// Again after each change, since links may lead elsewhere by then.
+    private func watchAll() -> Bool {
+        let resolved = (try? Files.resolved(path)) ?? path
+        let folders = [path, resolved].map { String($0[..<($0.lastIndex(of: "/") ?? $0.startIndex)]) }
+        let wanted = UInt32(IN_CLOSE_WRITE) | UInt32(IN_MOVED_TO) | UInt32(IN_CREATE) | UInt32(IN_DELETE_SELF)
+        let watched = (Set(folders).map { $0.isEmpty ? "/" : $0 } + [resolved]).map {
+            inotify_add_watch(events.raw, $0, wanted)
+        }
+        return watched.contains { $0 >= 0 }
     }
 
-    /// Each event: watch, mask, cookie, length of the name, and the name with zeros behind it.
-    private func isAboutFile(_ bytes: [UInt8]) -> Bool {
-        var rest = bytes[...]
-        while rest.count >= 16 {
-            let length = Int(rest.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 12, as: UInt32.self) })
-            let named = rest.dropFirst(16).prefix(length).prefix { $0 != 0 }
-            if String(decoding: named, as: UTF8.self) == name { return true }
-            rest = rest.dropFirst(16 + length)
-        }
-        return false
+    private func read() {
+        while let bytes = try? events.read(atMost: 65536), !bytes.isEmpty {}
+        loop.cancel(settling)
+        settling = loop.after(FileWatch.settlingTime) { [weak self] in try self?.look() }
+    }
+
+    private func look() throws {
+        _ = watchAll()
+        let now = try? Files.read(path, limit: FileWatch.most)
+        if now == nil || now == content { return }
+        content = now
+        try onChange()
     }
 }

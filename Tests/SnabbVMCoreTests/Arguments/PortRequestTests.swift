@@ -65,6 +65,7 @@ import Testing
     @Test func aMachineOfItsOwnKernelNeedsNoImage() throws {
         let arguments = try Parser.parse(["--kernel", "k", "05:00.0", "if:eth1"], environment: [:])
         #expect(arguments.image == nil && arguments.ports.count == 2)
+        #expect(try Parser.parse(["--state", "d", "05:00.0"], environment: [:]).image == nil)
         #expect(throws: Failure.self) { try Parser.parse(["--kernel", "k", "05:00.9"], environment: [:]) }
     }
 

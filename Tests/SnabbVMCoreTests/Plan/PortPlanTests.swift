@@ -35,7 +35,7 @@ import Testing
 
     /// The guest sees the ports in the order given, after its eth0.
     @Test func keepsTheOrder() throws {
-        let plan = try plan("05:00.1", "05:00.0,name=wan", "if:p1")
+        let plan = try plan("05:00.1", "05:00.0,name=wan", "if:p2")
         #expect(plan.ports.map(\.name) == ["xe0", "wan", "xe2"])
         #expect(plan.ports.map(\.guestName) == ["eth1", "eth2", "eth3"])
         let devices = plan.qemu.arguments.filter { $0.contains(",netdev=") }.compactMap {
@@ -110,7 +110,44 @@ import Testing
         }
         expectRefused(.busy, "another snabbvm is taking it", "05:00.0") { $0.nics![0].isLocked = true }
         let left = "snabbvm machine=a host=3f2a driver=ixgbe up=p0"
-        expectRefused(.busy, "machine a on 3f2a has it, or left it behind", "05:00.0") { $0.nics![0].override = left }
+        expectRefused(.busy, "it is machine a's on 3f2a, or was left behind by it", "05:00.0") {
+            $0.nics![0].override = left
+        }
+    }
+
+    /// Those that have no interface to show for it.
+    @Test func refusesWhatOtherProgramsDrive() {
+        expectRefused(.port, "another program has it by vfio", "05:00.0") {
+            $0.nics![0].driver = "vfio-pci"
+            $0.nics![0].isOpenByVFIO = true
+        }
+        expectRefused(.port, "igb_uio", "05:00.0") { $0.nics![0].driver = "igb_uio" }
+        expectRefused(.port, "without a driver it accesses memory", "05:00.0") {
+            $0.nics![0].driver = nil
+            $0.nics![0].isBusMaster = true
+        }
+        expectRefused(.port, "its 4 virtual functions", "05:00.0", options: ["--force-port"]) {
+            $0.nics![0].virtualFunctions = 4
+        }
+        expectRefused(.usage, "it is NIC 0000:05:00.0", "05:00.0", "if:p0")
+        expectRefused(.port, "XDP program is on it", "if:p1,driver=xdp") { $0.interfaces![1].hasProgram = true }
+    }
+
+    /// Two functions of one card that can't be told apart by the IOMMU, both for this machine.
+    @Test func takesAWholeIOMMUGroup() throws {
+        let plan = try plan("05:00.0,engine=vfio", "05:00.1,engine=vfio") {
+            for index in 0...1 { $0.nics![index].iommuGroup = 7 }
+            let both = ["0000:05:00.0", "0000:05:00.1"]
+            $0.iommu = .init(units: [], groups: [.init(number: 7, type: "DMA", devices: both, inUse: both)])
+        }
+        let order = plan.steps.compactMap { step -> String? in
+            switch step {
+            case .take: "take"
+            case .bind: "bind"
+            default: nil
+            }
+        }
+        #expect(order == ["take", "take", "bind", "bind"])
     }
 
     /// What the NIC was before the machine that left it, not what it was found as.
@@ -176,7 +213,7 @@ import Testing
     // MARK: Layout
 
     @Test func placesEverythingNearTheNICs() throws {
-        let plan = try plan("05:00.0", "05:00.1", "if:p1")
+        let plan = try plan("05:00.0", "05:00.1", "if:p2")
         #expect(plan.layout == Layout(node: 1, machineCPUs: [4], switchCPUs: [7, 6, 5]))
         #expect(plan.memory.node == 1)
         #expect(plan.qemu.cpus == [4])

@@ -34,7 +34,7 @@ enum Samples {
     static var factsWithNICs: Facts {
         var facts = facts
         facts.nics = [nic("0000:05:00.0", node: 1), nic("0000:05:00.1", node: 1)]
-        facts.interfaces = ["p0", "p1", "eth0", "lo"].map {
+        facts.interfaces = ["p0", "p1", "eth0", "lo", "p2"].map {
             .init(
                 name: $0, isUp: $0 == "p0", uppers: [], addresses: [], hasDefaultRoute: $0 == "eth0")
         }
@@ -42,7 +42,7 @@ enum Samples {
         facts.topology = .init(
             allowed: Array(0...7), nodes: [0: [0, 1, 2, 3], 1: [4, 5, 6, 7]],
             siblings: Dictionary(uniqueKeysWithValues: (0...7).map { ($0, [$0]) }))
-        facts.pciAccess = .init(sysfs: .allowed, hasVFIO: true, hasVFIODriver: true, allowsNoIOMMU: false)
+        facts.pciAccess = .init(sysfs: .allowed, hasVFIO: true, hasVFIODriver: true)
         facts.hugepages = [
             .init(node: 0, pageSize: .mebibytes(2), total: 2048, free: 2048),
             .init(node: 1, pageSize: .mebibytes(2), total: 2048, free: 2048),
