@@ -40,7 +40,7 @@ struct StepRunner {
         case .mount(let path, _):
             let folders = Files.missingFolders(path).map { Change.folder(path: $0, isShared: true) }
             return folders + [.mount(path: path)]
-        case .take(let state, _): return [.nic(state)]
+        case .take(let state, _, _): return [.nic(state)]
         case .interfaceUp(let name): return [.interfaceUp(name: name)]
         case .tap(let name, let isMultiQueue): return [.tap(name: name, isMultiQueue: isMultiQueue)]
         case .switchFiles(let path): return [.switchFiles(path: path)]
@@ -73,7 +73,7 @@ struct StepRunner {
         case .run(let command): return try PendingDisk(nil, [command], loop)
         case .remount(let path): try Mounts.makeWritable(path)
         case .mount(let path, let kind): try Mounts.mount(kind, at: path)
-        case .take(let state, let driver): try state.take(from: driver)
+        case .take(let state, let driver, let mark): try state.take(from: driver, over: mark)
         case .iommuType(let group, let type, let address):
             try NICState.setIOMMUType(type, group: group, of: address)
         case .bind(let address, let driver, let mark):

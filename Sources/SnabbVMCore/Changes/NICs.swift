@@ -6,8 +6,9 @@ extension NICState {
     // MARK: - Taking
 
     /// The kernel lets exactly one unbind a device from its driver: so that is also how the NIC becomes ours, even beside
-    /// a launcher in another container, whose locks are not seen here.
-    func take(from driver: String?) throws(Failure) {
+    /// a launcher in another container, whose locks are not seen here. `leftBehind` is the mark that is known to be a dead
+    /// machine's.
+    func take(from driver: String?, over leftBehind: PortMark?) throws(Failure) {
         if let driver {
             do throws(Failure) { try perform("/sys/bus/pci/drivers/\(driver)/unbind", address) } catch {
                 // Not ours, so not ours to give back: which undoing knows by the other's mark.
@@ -15,16 +16,38 @@ extension NICState {
                 throw error
             }
         } else {
+            if let now = currentMark, now != leftBehind { throw lost }
             // Whoever had it was killed: it may be writing into memory that others have by now.
             try stopDMA()
         }
         try mark(with: mark.text)
         try stopDMA()
+        if driver == nil {
+            // No driver to take it from, so no winner by that: another may have unbound it a moment ago, and mark it now.
+            poll(nil, 0, NICState.timeToMark)
+            if isOthers { throw lost }
+        }
+    }
+
+    private static let timeToMark: Int32 = 300
+    /// Well before others look whether the NIC is theirs.
+    static let timeToInsist = Duration.milliseconds(100)
+
+    /// Who unbound the NIC has it, whatever another has written over its mark in that moment.
+    func insist() { if isOthers { try? mark(with: mark.text) } }
+
+    private var isOthers: Bool {
+        guard let other = currentMark else { return false }
+        return other.machine != mark.machine || other.host != mark.host
+    }
+
+    private var lost: Failure {
+        Failure(.busy, "take NIC", address, "another program took it in this moment")
     }
 
     private func awaitOthersMark() {
         let end = ContinuousClock.now + .seconds(1)
-        while !hasMark, driver == nil, ContinuousClock.now < end { usleep(1000) }
+        while currentMark == nil, driver == nil, ContinuousClock.now < end { usleep(1000) }
     }
 
     /// Binds our NIC to a driver that does not claim its id.
@@ -49,9 +72,7 @@ extension NICState {
 
     private func perform(_ path: String, _ value: String) throws(Failure) {
         do throws(Errno) { try NICState.write(value, to: path) } catch {
-            if error == .noDevice {
-                throw Failure(.busy, "take NIC", address, "another program took it in this moment")
-            }
+            if error == .noDevice { throw lost }
             throw Failure(
                 .port, "take NIC \(address) by", path, error,
                 remedy: error.isRefusal ? "in a container: docker run --privileged, or -v /sys:/sys" : nil)
@@ -62,7 +83,7 @@ extension NICState {
 
     private var tree: FileTree { FileTree() }
     private var driver: String? { tree.linkName("\(folder)/driver") }
-    private var hasMark: Bool { tree.line("\(folder)/driver_override").flatMap(PortMark.init) != nil }
+    private var currentMark: PortMark? { tree.line("\(folder)/driver_override").flatMap(PortMark.init) }
     private var currentInterfaces: [String] {
         let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
         return ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") }
@@ -103,7 +124,7 @@ extension NICState {
     /// only we gave it.
     private var isOurs: Bool {
         let now = tree.line("\(folder)/driver_override") ?? ""
-        if let other = PortMark(now) { return other.machine == mark.machine && other.host == mark.host }
+        if PortMark(now) != nil { return !isOthers }
         if let binds, now == binds, override != binds { return driver == nil || driver == binds }
         return driver == nil && mark.driver != nil
     }

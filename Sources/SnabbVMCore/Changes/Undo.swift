@@ -7,7 +7,8 @@ extension Change {
         switch self {
         case .file(let path): try Change.remove(path, by: unlink, ignoring: [.notFound])
         case .folder(let path, let isShared):
-            try Change.remove(path, by: rmdir, ignoring: isShared ? [.notFound, .notEmpty, .exists] : [.notFound])
+            try Change.remove(
+                path, by: rmdir, ignoring: isShared ? [.notFound, .notEmpty, .exists, .busy] : [.notFound])
         case .process(_, let identity): try Change.end(identity)
         case .nic(let state): try state.giveBack()
         case .remount(let path): Mounts.makeReadOnly(path)

@@ -27,7 +27,7 @@ extension Plan {
         case .run, .iommuType, .bind: return nil
         case .remount(let folder): return "mount -o remount,ro \(folder.shellQuoted)"
         case .mount(let folder, _): return "umount \(folder.shellQuoted)"
-        case .take(let state, _): return state.returnText
+        case .take(let state, _, _): return state.returnText
         case .interfaceUp(let name): return "ip link set \(name.shellQuoted) down"
         case .tap(let name, _): return "ip link delete \(name.shellQuoted)"
         case .switchFiles(let folder): return "rm -r \(folder.shellQuoted)"

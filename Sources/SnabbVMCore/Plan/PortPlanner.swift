@@ -316,7 +316,7 @@ struct PortPlanner {
 
         let binds = holder == .vfio ? "vfio-pci" : nil
         let state = NICState(address: nic.address, mark: before, override: override, binds: binds)
-        steps.append(.take(state, from: nic.driver))
+        steps.append(.take(state, from: nic.driver, over: nic.mark))
         if holder == .program, let group, group.isTranslated {
             steps.append(.iommuType(group: group.number, type: "identity", of: nic.address))
         }

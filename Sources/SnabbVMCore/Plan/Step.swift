@@ -17,7 +17,7 @@ enum Step: Codable, Equatable {
     /// Mounts a file system, if nothing is mounted there.
     case mount(path: String, kind: String)
     /// Takes a NIC from its driver and marks it as ours.
-    case take(NICState, from: String?)
+    case take(NICState, from: String?, over: PortMark?)
     /// Lets the devices of an IOMMU group see the memory's own addresses.
     case iommuType(group: Int, type: String, of: String)
     /// Gives a NIC of ours to this driver, whatever its id.
@@ -73,7 +73,7 @@ enum Step: Codable, Equatable {
         case .remount(let path): return "mount -o remount,rw \(path.shellQuoted)"
         case .mount(let path, let kind):
             return "mountpoint -q \(path) || { mkdir -p \(path) && mount -t \(kind) snabbvm \(path); }"
-        case .take(let state, let driver):
+        case .take(let state, let driver, _):
             let unbind = driver.map { "echo \(state.address) > /sys/bus/pci/drivers/\($0)/unbind && " } ?? ""
             return unbind + "echo \(state.mark.text.shellQuoted) > \(state.folder)/driver_override &&\n    "
                 + "setpci -s \(state.address) COMMAND=0:4"

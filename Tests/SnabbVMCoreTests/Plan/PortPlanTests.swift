@@ -49,7 +49,9 @@ import Testing
 
     @Test func recordsWhatItTakes() throws {
         let plan = try plan("05:00.0")
-        let taken = plan.steps.compactMap { if case .take(let state, let driver) = $0 { (state, driver) } else { nil } }
+        let taken = plan.steps.compactMap {
+            if case .take(let state, let driver, _) = $0 { (state, driver) } else { nil }
+        }
         #expect(taken.count == 1 && taken[0].1 == "ixgbe")
         #expect(taken[0].0.mark.text == "snabbvm machine=vm host=host driver=ixgbe up=p0")
         #expect(!plan.steps.contains { if case .iommuType = $0 { true } else { false } })
@@ -157,7 +159,7 @@ import Testing
             $0.nics![0].driver = nil
             $0.nics![0].interfaces = []
         }
-        let state = plan.steps.compactMap { if case .take(let state, nil) = $0 { state } else { nil } }.first
+        let state = plan.steps.compactMap { if case .take(let state, nil, _) = $0 { state } else { nil } }.first
         #expect(state?.mark.text == "snabbvm machine=vm host=host driver=ixgbe up=ens1f0 iommu=DMA")
         #expect(state?.override == nil)
     }
