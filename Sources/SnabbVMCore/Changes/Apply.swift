@@ -35,7 +35,7 @@ struct StepRunner {
             return isKept(path) ? [] : [.file(path: path)]
         case .disk(let path, _):
             return (isKept(path) ? [] : [.file(path: path)]) + [.file(path: Step.unfinished(path))]
-        case .run, .iommuType, .bind: return []
+        case .run, .confirm, .iommuType, .bind: return []
         case .remount(let path): return [.remount(path: path)]
         case .mount(let path, _):
             let folders = Files.missingFolders(path).map { Change.folder(path: $0, isShared: true) }
@@ -74,6 +74,7 @@ struct StepRunner {
         case .remount(let path): try Mounts.makeWritable(path)
         case .mount(let path, let kind): try Mounts.mount(kind, at: path)
         case .take(let state, let driver, let mark): try state.take(from: driver, over: mark)
+        case .confirm(let states): try NICState.confirm(states)
         case .iommuType(let group, let type, let address):
             try NICState.setIOMMUType(type, group: group, of: address)
         case .bind(let address, let driver, let mark):

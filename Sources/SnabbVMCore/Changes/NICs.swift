@@ -5,10 +5,11 @@ import Glibc
 extension NICState {
     // MARK: - Taking
 
-    /// The kernel lets exactly one unbind a device from its driver: so that is also how the NIC becomes ours, even beside
-    /// a launcher in another container, whose locks are not seen here. `leftBehind` is the mark that is known to be a dead
-    /// machine's.
+    /// A launcher in another container has locks that are not seen here, and the kernel may let two unbind a NIC that ask
+    /// at the same time. So whose it is shows by its mark, a moment after all who wanted it have written theirs: see
+    /// `confirm`. `leftBehind` is the mark that is known to be a dead machine's.
     func take(from driver: String?, over leftBehind: PortMark?) throws(Failure) {
+        if let now = currentMark, now != leftBehind { throw lost }
         if let driver {
             do throws(Failure) { try perform("/sys/bus/pci/drivers/\(driver)/unbind", address) } catch {
                 // Not ours, so not ours to give back: which undoing knows by the other's mark.
@@ -16,25 +17,21 @@ extension NICState {
                 throw error
             }
         } else {
-            if let now = currentMark, now != leftBehind { throw lost }
             // Whoever had it was killed: it may be writing into memory that others have by now.
             try stopDMA()
         }
         try mark(with: mark.text)
         try stopDMA()
-        if driver == nil {
-            // No driver to take it from, so no winner by that: another may have unbound it a moment ago, and mark it now.
-            poll(nil, 0, NICState.timeToMark)
-            if isOthers { throw lost }
-        }
     }
 
-    private static let timeToMark: Int32 = 300
-    /// Well before others look whether the NIC is theirs.
-    static let timeToInsist = Duration.milliseconds(100)
+    /// Of several marks the last one stands. Who comes later than this sees it before it takes anything.
+    static func confirm(_ states: [NICState]) throws(Failure) {
+        poll(nil, 0, timeToMark)
+        for state in states where state.currentMark != state.mark { throw state.lost }
+    }
 
-    /// Who unbound the NIC has it, whatever another has written over its mark in that moment.
-    func insist() { if isOthers { try? mark(with: mark.text) } }
+    /// Unbinding holds back all who asked for it, and lets them go together: their marks follow within the millisecond.
+    private static let timeToMark: Int32 = 300
 
     private var isOthers: Bool {
         guard let other = currentMark else { return false }

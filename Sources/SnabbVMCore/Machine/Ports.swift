@@ -32,7 +32,6 @@ final class Ports {
     func start() throws {
         if switches.isEmpty { return }
         for one in switches { try one.start() }
-        for case .take(let state, .some, _) in plan.steps { loop.after(NICState.timeToInsist) { state.insist() } }
         connectLimit = loop.after(Ports.timeToConnect) { [unowned self] in
             guard let late = switches.first(where: { !$0.hasConnected }) else { return }
             onFailure(late.failure("it did not connect to the machine in \(Ports.timeToConnect.components.seconds) s"))

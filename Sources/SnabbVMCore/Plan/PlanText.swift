@@ -24,7 +24,7 @@ extension Plan {
             if folder == folders.disks, folders.disksAreKept { return nil }
             return "rmdir \(folder.shellQuoted)" + (isShared ? " 2>/dev/null || true" : "")
         case .file(let file, _, _), .pipe(let file, _), .seed(let file, _), .disk(let file, _): path = file
-        case .run, .iommuType, .bind: return nil
+        case .run, .confirm, .iommuType, .bind: return nil
         case .remount(let folder): return "mount -o remount,ro \(folder.shellQuoted)"
         case .mount(let folder, _): return "umount \(folder.shellQuoted)"
         case .take(let state, _, _): return state.returnText

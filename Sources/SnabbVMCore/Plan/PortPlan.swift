@@ -47,7 +47,9 @@ extension Plan {
             preparing += portSteps
         }
         // An IOMMU group changes when all of its devices are without their drivers.
-        steps += preparing.filter(\.isTaking) + preparing.filter { !$0.isTaking }
+        let taken = preparing.compactMap { if case .take(let state, _, _) = $0 { state } else { nil } }
+        steps += preparing.filter(\.isTaking) + (taken.isEmpty ? [] : [.confirm(taken)])
+        steps += preparing.filter { !$0.isTaking }
         try planner.checkHugepages()
         notes += planner.notes
         if ports.contains(where: { $0.engine == .snabb && $0.hugepages > 0 }) {

@@ -18,6 +18,8 @@ enum Step: Codable, Equatable {
     case mount(path: String, kind: String)
     /// Takes a NIC from its driver and marks it as ours.
     case take(NICState, from: String?, over: PortMark?)
+    /// Makes sure that the NICs are ours and nobody else's.
+    case confirm([NICState])
     /// Lets the devices of an IOMMU group see the memory's own addresses.
     case iommuType(group: Int, type: String, of: String)
     /// Gives a NIC of ours to this driver, whatever its id.
@@ -77,6 +79,9 @@ enum Step: Codable, Equatable {
             let unbind = driver.map { "echo \(state.address) > /sys/bus/pci/drivers/\($0)/unbind && " } ?? ""
             return unbind + "echo \(state.mark.text.shellQuoted) > \(state.folder)/driver_override &&\n    "
                 + "setpci -s \(state.address) COMMAND=0:4"
+        case .confirm(let states):
+            let looks = states.map { "grep -qx \($0.mark.text.shellQuoted) \($0.folder)/driver_override" }
+            return "sleep 0.3 && \(looks.joined(separator: " && "))"
         case .iommuType(let group, let type, _):
             return "echo \(type) > /sys/kernel/iommu_groups/\(group)/type"
         case .bind(let address, let driver, let mark):
