@@ -37,9 +37,8 @@ struct StepRunner {
             return (isKept(path) ? [] : [.file(path: path)]) + [.file(path: Step.unfinished(path))]
         case .run, .confirm, .iommuType, .bind: return []
         case .remount(let path): return [.remount(path: path)]
-        case .mount(let path, _):
-            let folders = Files.missingFolders(path).map { Change.folder(path: $0, isShared: true) }
-            return folders + [.mount(path: path)]
+        // Recorded when it comes to that: a start that fails before must not unmount what another machine has mounted.
+        case .mount: return []
         case .take(let state, _, _): return [.nic(state)]
         case .interfaceUp(let name): return [.interfaceUp(name: name)]
         case .tap(let name, let isMultiQueue): return [.tap(name: name, isMultiQueue: isMultiQueue)]
@@ -72,7 +71,10 @@ struct StepRunner {
         case .disk(let path, let commands): return try PendingDisk(path, commands, loop)
         case .run(let command): return try PendingDisk(nil, [command], loop)
         case .remount(let path): try Mounts.makeWritable(path)
-        case .mount(let path, let kind): try Mounts.mount(kind, at: path)
+        case .mount(let path, let kind):
+            let folders = Files.missingFolders(path).map { Change.folder(path: $0, isShared: true) }
+            try ledger.record(folders + [.mount(path: path)])
+            ledger.hold(try Mounts.mount(kind, at: path))
         case .take(let state, let driver, let mark): try state.take(from: driver, over: mark)
         case .confirm(let states): try NICState.confirm(states)
         case .iommuType(let group, let type, let address):

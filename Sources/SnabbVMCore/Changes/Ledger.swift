@@ -6,6 +6,7 @@ import Glibc
 final class Ledger {
     let path: String
     private let file: LockedFile
+    private var held: [HeldDescriptor] = []
 
     /// Takes the name, or says who has it. What a dead launcher left is still in the ledger then.
     init(_ path: String) throws(Failure) {
@@ -75,9 +76,13 @@ final class Ledger {
         }
     }
 
+    /// Kept open until the changes are undone.
+    func hold(_ descriptor: HeldDescriptor) { held.append(descriptor) }
+
     /// Undoes the changes, newest first, each forgotten as soon as it is undone, and gives the name back. Goes on after a
     /// failure: what could not be undone is returned, and stays in the ledger for another try.
     func unwind(keepingName: Bool = false) -> [Failure] {
+        held = []
         var failures: [Failure] = []
         var kept: [String] = []
         var folders: [String] = []

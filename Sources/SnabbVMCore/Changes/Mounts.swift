@@ -25,10 +25,20 @@ enum Mounts {
         if !isNeeded { _ = clinux_remount(path, 0, 1) }
     }
 
-    static func mount(_ kind: String, at path: String) throws(Failure) {
+    /// The mount's root, open: as long as it is, nobody can unmount it. Between a machine's mounting and its switch's first
+    /// page another machine may end.
+    static func mount(_ kind: String, at path: String) throws(Failure) -> HeldDescriptor {
         do throws(Errno) {
-            try Files.makeFolders(path, mode: 0o755)
-            if device(at: path) == nil { try Errno.check { clinux_mount(ours, path, kind) } }
+            for _ in 0..<10 {
+                try Files.makeFolders(path, mode: 0o755)
+                if device(at: path) == nil { try Errno.check { clinux_mount(ours, path, kind) } }
+                let root = try Descriptor.open(path, O_RDONLY | O_DIRECTORY)
+                // What was opened may be the folder below, when another has unmounted it in between.
+                if device(at: path) != nil, try root.status().st_dev == Files.status(path).st_dev {
+                    return HeldDescriptor(root)
+                }
+            }
+            throw .busy
         } catch {
             throw Failure(
                 .host, "mount \(kind) at", path, error,

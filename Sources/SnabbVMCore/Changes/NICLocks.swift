@@ -3,7 +3,7 @@ import Glibc
 /// The right to use NICs on this host, one launcher at a time: locks on the devices' own files, which need no right and
 /// no place, and end with the process.
 final class NICLocks {
-    private var held: [HeldLock] = []
+    private var held: [HeldDescriptor] = []
 
     /// Takes those that it can; returns the others. Always in the same order, so that of two launchers that want the same
     /// NICs one gets them all.
@@ -12,7 +12,7 @@ final class NICLocks {
         for address in addresses.sorted() {
             // A NIC that is not there the plan will tell.
             guard let file = NICLocks.file(of: address) else { continue }
-            if NICLocks.lock(file) { held.append(HeldLock(file)) } else { busy.insert(address) }
+            if NICLocks.lock(file) { held.append(HeldDescriptor(file)) } else { busy.insert(address) }
         }
         return busy
     }
@@ -40,7 +40,7 @@ final class NICLocks {
 }
 
 /// An array can't hold what is closed once.
-private final class HeldLock {
+final class HeldDescriptor {
     private let file: Descriptor
     init(_ file: consuming Descriptor) { self.file = file }
 }
