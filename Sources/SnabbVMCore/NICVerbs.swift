@@ -87,12 +87,11 @@ enum NICVerbs {
 
     /// NICs that bear the mark of a machine of this host that no longer runs.
     private static func leftBehind(besides given: [String], in base: String, _ log: Log) throws -> [String] {
-        let host = FileTree().line("/proc/sys/kernel/hostname") ?? "localhost"
         return try Facts.NIC.all(FileTree()).compactMap { nic in
             guard let mark = nic.mark, !given.contains(nic.address), !NICLocks.isHeld(nic.address) else { return nil }
             // Its lock is not seen from another network namespace, its ledger's is.
-            if mark.host == host, Ledger.isHeld("\(base)/\(mark.machine).ledger") == true { return nil }
-            if mark.host == host { return nic.address }
+            if mark.host == PortMark.thisHost, Ledger.isHeld("\(base)/\(mark.machine).ledger") == true { return nil }
+            if mark.host == PortMark.thisHost { return nic.address }
             log.note("NIC \(nic.address) is \(mark.holder): if that is gone, \(mark.release(nic.address))")
             return nil
         }
@@ -108,14 +107,9 @@ enum NICVerbs {
         }
         for name in ControlClient.machines(in: base) {
             let path = "\(base)/\(name).ledger"
-            if Ledger.isHeld(path) == true, Ledger.names(address, in: path) {
-                return [busy(address, "machine \(name) is running and has it")]
-            }
-            guard Ledger.isHeld(path) == false, let ledger = try? Ledger(path) else { continue }
-            let isIn = ledger.changes.contains {
-                if case .nic(let state) = $0 { state.address == address } else { false }
-            }
-            guard isIn else { continue }
+            guard Ledger.names(address, in: path) else { continue }
+            if Ledger.isHeld(path) == true { return [busy(address, "machine \(name) is running and has it")] }
+            guard let ledger = try? Ledger(path) else { continue }
             let failures = ledger.unwind()
             if failures.isEmpty { log.note("gave back what machine \(name) left, NIC \(address) among it") }
             return failures
@@ -132,8 +126,7 @@ enum NICVerbs {
         guard let nic = try Facts.NIC.all(FileTree(), and: [address]).first(where: { $0.address == address }) else {
             throw Failure(.port, "release", address, "there is no such PCI device", remedy: "see snabbvm nics")
         }
-        let host = FileTree().line("/proc/sys/kernel/hostname") ?? "localhost"
-        if let mark = nic.mark, mark.host != host, !isForced {
+        if let mark = nic.mark, mark.host != PortMark.thisHost, !isForced {
             // Whether it still runs can't be seen from here.
             throw Failure(
                 .busy, "release NIC", address, "it is \(mark.holder)",

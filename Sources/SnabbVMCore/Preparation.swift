@@ -51,7 +51,7 @@ struct Preparation {
     ) throws(Failure) {
         let share = shareFolder(arguments)
         inspected.switchFolder = "\(share)/switch"
-        inspected.hostName = FileTree().line("/proc/sys/kernel/hostname") ?? "localhost"
+        inspected.hostName = PortMark.thisHost
         if let name = arguments.portsFile {
             inspected.portsFile = try ImageFinder(demoFolder: share).find(name, what: "file of ports", kind: .usage)
         }

@@ -39,7 +39,7 @@ final class Ledger {
         return !free
     }
 
-    /// Whether the NIC stands in a ledger that another launcher holds.
+    /// Whether the NIC stands in the ledger at this path, whoever holds it.
     static func names(_ nic: String, in path: String) -> Bool {
         (FileTree().text(path) ?? "").split(separator: "\n").contains { line in
             guard let change = try? JSON(parsing: String(line)).decode(Change.self) else { return false }

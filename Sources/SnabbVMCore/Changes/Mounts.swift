@@ -19,9 +19,7 @@ enum Mounts {
     static func makeReadOnly(_ path: String) {
         // Another machine may need it to give its NICs back.
         let devices = "/sys/bus/pci/devices"
-        let isNeeded = Files.names(devices).contains { name in
-            FileTree().line("\(devices)/\(name)/driver_override").flatMap(PortMark.init) != nil
-        }
+        let isNeeded = Files.names(devices).contains { PortMark(of: "\(devices)/\($0)") != nil }
         if !isNeeded { _ = clinux_remount(path, 0, 1) }
     }
 

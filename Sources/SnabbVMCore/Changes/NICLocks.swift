@@ -38,9 +38,3 @@ final class NICLocks {
         try? Descriptor.open("/sys/bus/pci/devices/\(address)/config", O_RDONLY)
     }
 }
-
-/// An array can't hold what is closed once.
-final class HeldDescriptor {
-    private let file: Descriptor
-    init(_ file: consuming Descriptor) { self.file = file }
-}

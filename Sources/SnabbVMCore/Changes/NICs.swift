@@ -80,11 +80,8 @@ extension NICState {
 
     private var tree: FileTree { FileTree() }
     private var driver: String? { tree.linkName("\(folder)/driver") }
-    private var currentMark: PortMark? { tree.line("\(folder)/driver_override").flatMap(PortMark.init) }
-    private var currentInterfaces: [String] {
-        let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
-        return ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") }
-    }
+    private var currentMark: PortMark? { PortMark(of: folder) }
+    private var currentInterfaces: [String] { Facts.NIC.interfaces(of: folder, tree) }
 
     private static func write(_ value: String, to path: String) throws(Errno) {
         try Descriptor.open(path, O_WRONLY).writeAll(Array("\(value)\n".utf8))
@@ -160,15 +157,15 @@ extension NICState {
     private func restoreInterfaces() throws(Failure) {
         guard !mark.interfaces.isEmpty, driver == mark.driver else { return }
         let names = mark.interfaces.map(\.name)
-        var present: [String] { currentInterfaces.filter { !$0.isEmpty } }
         let events = InterfaceEvents()
-        events.wait(NICState.patience) { present.count >= names.count }
-        if present.count < names.count {
+        events.wait(NICState.patience) { currentInterfaces.count >= names.count }
+        if currentInterfaces.count < names.count {
             throw Failure(
                 .cleanup, "see interface", names.joined(separator: ", "), "NIC \(address) has not brought it back here",
                 remedy: "look with: ip link; it may have gone to another network namespace")
         }
-        events.wait(NICState.patienceForNames) { Set(names).isSubset(of: present) }
+        events.wait(NICState.patienceForNames) { Set(names).isSubset(of: currentInterfaces) }
+        let present = currentInterfaces
         let strangers = present.filter { !names.contains($0) }
         let missing = names.filter { !present.contains($0) }
         do throws(Errno) {

@@ -107,20 +107,25 @@ extension Facts.NIC {
 
     private init(_ tree: FileTree, _ address: String, id: String, name: String, deviceClass: String) {
         let folder = "/sys/bus/pci/devices/\(address)"
-        let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
         let override = tree.line("\(folder)/driver_override")
         self.init(
             address: address, id: id, name: name, deviceClass: deviceClass,
             driver: tree.linkName("\(folder)/driver"),
             iommuGroup: tree.linkName("\(folder)/iommu_group").flatMap { Int($0) },
             numaNode: tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 },
-            interfaces: ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") },
+            interfaces: Facts.NIC.interfaces(of: folder, tree),
             override: override == "(null)" || override == "" ? nil : override,
             isBusMaster: (try? PCIConfiguration(tree.path(folder)))?.isBusMaster ?? false)
         virtualFunctions = tree.number("\(folder)/sriov_numvfs") ?? 0
         if driver == "vfio-pci", let iommuGroup {
             isOpenByVFIO = Facts.NIC.isBusy(tree.path("/dev/vfio/\(iommuGroup)"))
         }
+    }
+
+    /// The interfaces of a device by its folder; virtio has a device of its own in between.
+    static func interfaces(of folder: String, _ tree: FileTree) -> [String] {
+        let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
+        return ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") }
     }
 
     /// vfio lets one process at a time open a group.

@@ -41,10 +41,19 @@ struct PortMark: Codable, Equatable {
         }
     }
 
+    /// What this container or host calls itself.
+    static var thisHost: String { FileTree().line("/proc/sys/kernel/hostname") ?? "localhost" }
+
     var holder: String { "machine \(machine)'s on \(host)" }
 
     /// How to take it from there.
     func release(_ address: String) -> String { "snabbvm release --force-port \(address)" }
+
+    /// Of a device, by its folder, if it bears one.
+    init?(of folder: String, _ tree: FileTree = FileTree()) {
+        guard let mark = tree.line("\(folder)/driver_override").flatMap(PortMark.init) else { return nil }
+        self = mark
+    }
 
     var text: String {
         var words = ["snabbvm", "machine=\(machine)", "host=\(host)"]

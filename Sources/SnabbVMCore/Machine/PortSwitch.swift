@@ -252,7 +252,7 @@ final class SwitchProcess {
     private var output: WordReader!
     private var errors: WordReader!
     /// Closed, it tells the switch to end.
-    private var lifeline: Lifeline?
+    private var lifeline: HeldDescriptor?
     private var children: [ProcessIdentity]?
     private var isOver = false
 
@@ -266,7 +266,7 @@ final class SwitchProcess {
         let out = try Descriptor.pipe()
         let err = try Descriptor.pipe()
         defer { for theirs in [input.reading, out.writing, err.writing] { close(theirs) } }
-        lifeline = Lifeline(input.writing)
+        lifeline = HeldDescriptor(Descriptor(input.writing))
         output = WordReader(out.reading, loop: loop) { [unowned self] in onLine($0, false) }
         errors = WordReader(err.reading, loop: loop) { [unowned self] in onLine($0, true) }
         pid = try command.start(
@@ -325,9 +325,4 @@ final class SwitchProcess {
             if status == nil { kill(pid, SIGKILL) }
         }
     }
-}
-
-private final class Lifeline {
-    private let end: Descriptor
-    init(_ raw: Int32) { end = Descriptor(raw) }
 }

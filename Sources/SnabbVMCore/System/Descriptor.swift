@@ -1,6 +1,12 @@
 import CLinux
 import Glibc
 
+/// A descriptor that is only to stay open, for arrays and optionals, which can't hold what is closed once.
+final class HeldDescriptor {
+    private let descriptor: Descriptor
+    init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
+}
+
 /// An open file descriptor, closed exactly once.
 struct Descriptor: ~Copyable {
     let raw: Int32
