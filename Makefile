@@ -5,19 +5,23 @@ PREFIX ?= /usr/local
 DEMO := build/share/snabbvm
 STRICT := -Xswiftc -warnings-as-errors
 
-BUILD_PACKAGES := gcc libc6-dev libpci-dev libyaml-dev make pkg-config
+BUILD_PACKAGES := gcc libarchive-dev libc6-dev libcurl4-openssl-dev libpci-dev libssl-dev libyaml-dev make pkg-config zlib1g-dev
 DEMO_PACKAGES := cpio grub-common grub-efi-amd64-bin grub-pc-bin mtools xorriso xz-utils zstd
-RUN_PACKAGES := ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
-TEST_PACKAGES := bash bsdutils curl dpdk-dev ethtool iproute2 iputils-ping mount procps tcpdump tesseract-ocr tigervnc-tools \
-	util-linux vncsnapshot
+RUN_PACKAGES := ca-certificates gpgv ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
+TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool gnupg iproute2 iputils-ping lz4 mount openssl p7zip-full procps \
+	python3 tar tcpdump tesseract-ocr tigervnc-tools util-linux vncsnapshot xz-utils zip zstd
 
-.PHONY: run test build release demo switch e2e-pci bench bench-switch lint format install packages test-packages bench-packages clean
+.PHONY: run test fuzz build release demo switch e2e-pci bench bench-switch lint format install packages test-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
 
 test: test-packages lint build demo
 	Tests/run $(SWIFT) $(STRICT)
+
+# The mutated input of the tests, and much more of it.
+fuzz: test-packages build demo
+	SNABBVM_FUZZ_INPUTS=6000 Tests/run $(SWIFT) $(STRICT) --filter FuzzTests
 
 # What the tests run.
 build:
@@ -31,10 +35,11 @@ release:
 
 demo: $(DEMO)/demo.iso switch
 
-# The switch programs, where the launcher looks for them.
+# The switch programs and the names of images, where the launcher looks for them.
 switch:
 	mkdir -p $(DEMO)/switch
 	cp docker/switch/*.lua $(DEMO)/switch
+	cp docker/images.json $(DEMO)/images.json
 
 $(DEMO)/demo.iso: demo/build demo/init demo/grub.cfg
 	demo/build $(DEMO)
@@ -59,7 +64,7 @@ format:
 
 install: release demo
 	install -D -m 755 build/bin/snabbvm $(DESTDIR)$(PREFIX)/bin/snabbvm
-	install -D -m 644 $(DEMO)/demo.iso $(DESTDIR)$(PREFIX)/share/snabbvm/demo.iso
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/snabbvm $(DEMO)/demo.iso docker/images.json
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/snabbvm/switch docker/switch/*.lua
 
 packages:

@@ -8,8 +8,9 @@ let package = Package(
     targets: [
         .systemLibrary(name: "CLibYAML"),
         .target(name: "CLinux"),
+        .target(name: "CLoad"),
         .target(name: "CHost", linkerSettings: [.linkedLibrary("pci")]),
-        .target(name: "SnabbVMCore", dependencies: ["CHost", "CLibYAML", "CLinux"]),
+        .target(name: "SnabbVMCore", dependencies: ["CHost", "CLibYAML", "CLinux", "CLoad"]),
         .executableTarget(name: "snabbvm", dependencies: ["SnabbVMCore"]),
         .testTarget(name: "SnabbVMCoreTests", dependencies: ["SnabbVMCore", "CLinux"]),
     ],

@@ -1,5 +1,5 @@
 /// What a failure is about, which decides the exit code. The README lists them for users.
-enum FailureKind: Int32, CaseIterable {
+enum FailureKind: Int32, CaseIterable, Codable {
     case unexpected = 1
     case usage = 2
     case host = 3
@@ -13,6 +13,8 @@ enum FailureKind: Int32, CaseIterable {
     case noSpace = 11
     case cleanup = 12
     case port = 13
+    case fetch = 14
+    case checksum = 15
 
     var meaning: String {
         switch self {
@@ -28,13 +30,15 @@ enum FailureKind: Int32, CaseIterable {
         case .guestCutOff: "the guest did not power off in time and was cut off"
         case .noSpace: "no space on the disk"
         case .port: "a NIC port can't be taken, or its switch does not run"
+        case .fetch: "an image can't be fetched: its address, server, certificate or connection"
+        case .checksum: "an image is not what its checksum or signature says"
         case .cleanup: "the machine ended well, but something could not be given back"
         }
     }
 }
 
 /// An operation that failed: one line for the user, one exit code.
-struct Failure: Error, Equatable {
+struct Failure: Error, Equatable, Codable {
     var kind: FailureKind
     var operation: String
     var subject: String
@@ -54,7 +58,7 @@ struct Failure: Error, Equatable {
         let full = errno == .noSpace || errno == .quotaExceeded
         self.init(
             full ? .noSpace : kind, operation, subject, errno.description,
-            remedy: full ? "make room there, or choose another folder with --scratch or --state" : remedy)
+            remedy: full ? "make room there, or choose another folder with --scratch, --state or --cache" : remedy)
     }
 
     var line: String {

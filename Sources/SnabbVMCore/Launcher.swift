@@ -7,7 +7,9 @@ public enum Launcher {
         EventLoop.holdSignals()
         var log = Log(verbosity: .normal, json: CommandLine.arguments.contains("--json"))
         do {
-            let arguments = try Parser.parse(Array(CommandLine.arguments.dropFirst()), environment: Environment.current)
+            let words = Array(CommandLine.arguments.dropFirst())
+            Secrets.hide()
+            let arguments = try Parser.parse(words, environment: Environment.current)
             log = Log(verbosity: arguments.verbosity, json: arguments.json)
             exit(try perform(arguments, log))
         } catch {
@@ -27,6 +29,10 @@ public enum Launcher {
         if mayBeInterrupted || arguments.dryRun { EventLoop.releaseSignals() }
         switch arguments.verb {
         case .run, .demo: return try arguments.dryRun ? dryRun(arguments, log) : launch(arguments, log)
+        case .images: return try ImageVerbs.perform(arguments, log)
+        case .fetch: return try FetchWorker.run()
+        case .digest: return try DigestWorker.run(arguments.operand ?? "")
+        case .unpack: return try Unpacker.run(arguments.operand ?? "")
         case .check: return try Verbs.check(arguments)
         case .nics: return try NICVerbs.list(arguments)
         case .status: return try Verbs.status(arguments)
@@ -42,7 +48,7 @@ public enum Launcher {
     }
 
     private static func dryRun(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        let plan = try Preparation(arguments, EventLoop(), locks: NICLocks()).plan
+        let plan = try Preparation(arguments, EventLoop(), locks: NICLocks(), ledger: nil, log: log).plan
         print(arguments.json ? try JSON(encoding: plan).prettyText : plan.shellText)
         return 0
     }
@@ -60,16 +66,20 @@ public enum Launcher {
         var ending: Ending
         var machine: Machine?
         var stateLock: Descriptor?
+        var held: HeldDescriptor?
         // Held until the NICs are back.
         let locks = NICLocks()
         do {
             if !ledger.isEmpty { try clear(ledger, log) }
             stateLock = try folders.lockState(ledger)
-            let preparation = try Preparation(arguments, loop, locks: locks)
+            let preparation = try Preparation(arguments, loop, locks: locks, ledger: ledger, log: log)
+            held = preparation.heldImage
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
             try StepRunner(ledger: ledger, loop: loop, folders: folders, log: log).run(plan.steps)
-            machine = try Machine(plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword)
+            machine = try Machine(
+                plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword,
+                fetch: preparation.fetch)
             ending = try machine!.run(hasTerminal: isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1)
         } catch is Interruption {
             ending = .stopped
@@ -79,6 +89,7 @@ public enum Launcher {
         let (code, line) = end(ending, machine, ledger, loop, arguments, log)
         // Whoever waits for the end may start it again at once.
         _ = consume stateLock
+        withExtendedLifetime(held) { held = nil }
         locks.release()
         machine?.tellEnd(line, code: code)
         return code

@@ -5,25 +5,31 @@ import Glibc
 struct Preparation {
     let plan: Plan
     let vncPassword: String?
+    /// Still at work, where the machine boots before its image is all here.
+    let fetch: ImageFetch?
+    /// Kept open, so that nobody removes the image from the cache.
+    let heldImage: HeldDescriptor?
 
-    init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks) throws {
+    /// `ledger` is nil where nothing may be changed and so nothing be fetched.
+    init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks, ledger: Ledger?, log: Log) throws {
         var facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
         let folders = Folders(arguments, uid: facts.privileges.uid)
         var inspected = Inspected(folders: folders)
         inspected.programPath = Preparation.ownProgram
-        let finder = ImageFinder(demoFolder: Preparation.shareFolder(arguments))
+        let finder = Preparation.imageFinder(arguments)
 
         try Preparation.readState(folders, into: &inspected)
         try Preparation.readPorts(arguments, &facts, into: &inspected, locks: locks)
         guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
 
         // qemu-img works while the rest is read.
-        let image = try Preparation.image(arguments, finder, inspected).map { path, format in
-            try ImageInspection(path, format: format, qemuImg: qemuImg, loop: loop)
+        let wanted = try Preparation.image(arguments, finder, inspected, facts)
+        let image = try wanted?.path.map { path in
+            try ImageInspection(path, format: wanted?.format, qemuImg: qemuImg, loop: loop)
         }
-        let cdrom = try arguments.cdrom.map {
-            try ImageInspection(
-                try finder.find($0, what: "CD", kind: .image), format: .iso, qemuImg: qemuImg, loop: loop)
+        let wantedCD = try arguments.cdrom.map { try Preparation.cdrom($0, arguments, finder, facts) }
+        let cdrom = try wantedCD?.path.map {
+            try ImageInspection($0, format: .iso, qemuImg: qemuImg, loop: loop)
         }
         inspected.kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
         inspected.initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
@@ -32,6 +38,7 @@ struct Preparation {
         }
         inspected.seed = try SeedSources(arguments, images: finder)
         inspected.hostKey = Preparation.hostKey
+        inspected.secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
         vncPassword = try Preparation.vncPassword(arguments, finder, &inspected.seed.warnings)
         inspected.hasVNCPassword = vncPassword != nil
         inspected.takenPorts = Preparation.takenPorts(arguments, facts)
@@ -42,6 +49,9 @@ struct Preparation {
         inspected.image = try image?.finish()
         inspected.cdrom = try cdrom?.finish()
         try filters?.finish(.usage, "use the ports'", "filters")
+        let fetches = Fetches(arguments, facts, folders, loop: loop, log: log)
+        fetch = try fetches.bring(wanted?.request, wantedCD?.request, into: &inspected, ledger)
+        heldImage = try fetches.hold(inspected.image)
         plan = try Plan(arguments, facts, inspected)
     }
 
@@ -71,6 +81,16 @@ struct Preparation {
         }
     }
 
+    static func imageFinder(_ arguments: Arguments) -> ImageFinder {
+        let share = shareFolder(arguments)
+        let home = Environment.current["XDG_CONFIG_HOME"] ?? Environment.current["HOME"].map { "\($0)/.config" }
+        let catalogs = ["\(share)/images.json", "/etc/snabbvm/images.json", home.map { "\($0)/snabbvm/images.json" }]
+        return ImageFinder(
+            demoFolder: share,
+            catalogs: catalogs.compactMap(\.self) + ["/u/images.json"]
+                + (arguments.catalog.map { [Files.absolute($0)] } ?? []))
+    }
+
     private static var ownProgram: String { (try? Files.resolved("/proc/self/exe")) ?? "/proc/self/exe" }
 
     /// Snabb itself says whether it understands a filter, before anything is touched.
@@ -86,10 +106,29 @@ struct Preparation {
         return try Job(command, in: loop, limit: .seconds(20), kind: .usage)
     }
 
+    /// An image that is there, or must be brought.
+    private struct Wanted {
+        var path: String?
+        var format: DiskFormat?
+        var request: FetchRequest?
+    }
+
+    private static func cdrom(
+        _ name: String, _ arguments: Arguments, _ finder: ImageFinder, _ facts: Facts
+    ) throws(Failure) -> Wanted {
+        guard Address(name) != nil else { return Wanted(path: try finder.find(name, what: "CD"), format: .iso) }
+        var others = arguments
+        (others.checksum, others.keyring, others.member, others.format) = (nil, nil, nil, .iso)
+        switch try finder.locate(name, others, facts) {
+        case .disk(let path): return Wanted(path: path, format: .iso)
+        case .fetch(let request): return Wanted(request: request)
+        }
+    }
+
     /// The image to read. A kept disk knows what it stands on, which then need not be said again.
     private static func image(
-        _ arguments: Arguments, _ finder: ImageFinder, _ inspected: Inspected
-    ) throws(Failure) -> (path: String, format: DiskFormat?)? {
+        _ arguments: Arguments, _ finder: ImageFinder, _ inspected: Inspected, _ facts: Facts
+    ) throws(Failure) -> Wanted? {
         let kept = inspected.hasKeptDisk ? inspected.record : nil
         let base = kept?.isOverlay == true ? kept?.image : nil
         guard let name = arguments.image else {
@@ -98,10 +137,25 @@ struct Preparation {
                     .usage, "run", "a machine", "no IMAGE given, and no disk is kept in \(inspected.folders.disks)",
                     remedy: "give a disk image")
             }
-            return try base.map { base throws(Failure) in (try finder.find(base.path, what: "image"), base.format) }
+            return try base.map { base throws(Failure) in
+                if let source = base.source, access(base.path, F_OK) != 0 {
+                    throw Failure(
+                        .image, "boot the disk in", inspected.folders.disks,
+                        "it stands on an image of \(source), which is not all here", remedy: "give that as IMAGE again")
+                }
+                return Wanted(path: try finder.find(base.path, what: "image"), format: base.format)
+            }
         }
-        let path = name == "demo" ? try finder.demo() : try finder.find(name, what: "image")
-        return (path, arguments.format ?? (base?.path == path ? base?.format : nil))
+        switch try finder.locate(name, arguments, facts) {
+        case .disk(let path):
+            return Wanted(path: path, format: arguments.format ?? (base?.path == path ? base?.format : nil))
+        case .fetch(let request):
+            // A disk stands on the image that there was when it was made, whatever is the latest now.
+            if let base, base.source == request.shown, access(base.path, F_OK) == 0 {
+                return Wanted(path: base.path, format: base.format)
+            }
+            return Wanted(request: request)
+        }
     }
 
     /// PREFIX/share/snabbvm for PREFIX/bin/snabbvm.
@@ -114,6 +168,12 @@ struct Preparation {
     private static var hostKey: String {
         let tree = FileTree()
         return (tree.line("/etc/machine-id") ?? "") + (tree.line("/proc/sys/kernel/hostname") ?? "")
+    }
+
+    private static func secretFile(_ name: String, _ finder: ImageFinder) throws(Failure) -> String {
+        let path = try finder.find(name, what: "secret file")
+        if (try? Files.status(path))?.st_size == 0 { throw Failure(.image, "use", path, "it is empty") }
+        return path
     }
 
     private static func vncPassword(

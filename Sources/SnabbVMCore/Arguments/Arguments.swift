@@ -26,6 +26,8 @@ struct Arguments: Equatable {
     var diskSize: ByteCount?
     var format: DiskFormat?
     var copy = false
+    var lazy = false
+    var secretFile: String?
     var cdrom: String?
     var diskBus = DiskBus.virtio
     var kernel: String?
@@ -59,6 +61,18 @@ struct Arguments: Equatable {
     var qemuArguments: [String] = []
     var qemuUser = "nobody"
 
+    /// How images are fetched.
+    var web = WebSettings()
+    var cache: String?
+    var checksum: String?
+    var keyring: String?
+    var member: String?
+    var maxSize: ByteCount?
+    var catalog: String?
+    /// What `images` is to do, and with which.
+    var imagesVerb = ImagesVerb.ls
+    var images: [String] = []
+
     var dryRun = false
     var json = false
     var verbosity = Verbosity.normal
@@ -68,14 +82,20 @@ struct Arguments: Equatable {
 }
 
 enum Verb: String, CaseIterable {
-    case run, demo, check, nics, status, ports, stop, console, release, help, version
+    case run, demo, images, check, nics, status, ports, stop, console, release, help, version
     /// What the tmux windows run: one stream of the machine on the window's terminal.
     case relay
+    /// What the launcher runs to bring an image: the transfer, a digest beside it, and an unpacker.
+    case fetch, digest, unpack
+
+    /// Not for users.
+    var isInternal: Bool { [.relay, .fetch, .digest, .unpack].contains(self) }
 
     var usage: String {
         switch self {
         case .run: "[run] [options] IMAGE [PORT…]"
         case .demo: "demo [options]"
+        case .images: "images [ls | pull IMAGE… | rm NAME… | verify [NAME…]]"
         case .check: "check [options] [PORT…]"
         case .nics: "nics [--json]"
         case .status: "status [--name NAME] [--json]"
@@ -86,6 +106,8 @@ enum Verb: String, CaseIterable {
         case .help: "help"
         case .version: "--version"
         case .relay: "relay STREAM"
+        case .fetch: "fetch"
+        case .digest, .unpack: "\(rawValue) REQUEST"
         }
     }
 
@@ -93,6 +115,7 @@ enum Verb: String, CaseIterable {
         switch self {
         case .run: "boot IMAGE and stay until the machine ends"
         case .demo: "boot the built-in demo machine"
+        case .images: "list, fetch, remove or check the images of the cache"
         case .check: "what this host has and lacks, and how to mend it"
         case .nics: "every NIC of this host, what drives it and who has it"
         case .status: "say how a running machine is"
@@ -103,12 +126,17 @@ enum Verb: String, CaseIterable {
         case .help: "print this"
         case .version: "print the version"
         case .relay: "connect a terminal to one stream of a machine"
+        case .fetch: "bring an image into the cache"
+        case .digest: "tell the digest of a file that grows"
+        case .unpack: "unpack a file that grows"
         }
     }
 }
 
 /// What each machine shows, beside its ports: each a window in tmux.
 enum StreamName: String, CaseIterable, Codable { case screen, serial, log }
+
+enum ImagesVerb: String, CaseIterable { case ls, pull, rm, verify }
 
 enum HugepageChoice: Equatable {
     case auto, off, required
@@ -118,7 +146,7 @@ enum HugepageChoice: Equatable {
 enum AcceleratorChoice: String, CaseIterable, Codable { case auto, kvm, tcg }
 enum Chipset: String, CaseIterable, Codable { case q35, pc }
 enum Firmware: String, CaseIterable, Codable { case bios, uefi }
-enum DiskFormat: String, CaseIterable, Codable { case qcow2, raw, iso }
+enum DiskFormat: String, CaseIterable, Codable { case qcow2, raw, iso, vmdk, vhdx, vpc, vdi, parallels }
 enum DiskBus: String, CaseIterable, Codable { case virtio, scsi, sata }
 enum SeedLabel: String, CaseIterable, Codable {
     case cidata

@@ -6,10 +6,14 @@ enum Help {
         var lines = [
             "snabbvm \(version): boots a virtual machine, with everything it needs, from one command", "", "Usage:",
         ]
-        for verb in Verb.allCases where ![.relay, .version].contains(verb) {
+        for verb in Verb.allCases where !verb.isInternal && verb != .version {
             lines.append("  snabbvm \(verb.usage)".padded(to: 53) + verb.summary)
         }
-        lines += ["", "IMAGE is a disk image (qcow2 or raw) or an ISO, looked for in /u and then here; or 'demo'."]
+        lines += [
+            "",
+            "IMAGE is a disk image or ISO, packed or not: a file, looked for in /u and then here; a URL (http, https, ftp);",
+            "oci:PATH[:TAG], a container image with a disk in it; a name of images.json, such as debian-13; or 'demo'.",
+        ]
         lines += [
             "PORT is a NIC, by its PCI address (0000:05:00.0 or 05:00.0), if:INTERFACE, tap:NAME, or env:VARIABLE with",
             "addresses in it; behind it ,key=value… as below. The guest has the ports in this order, from eth1 on.",
@@ -25,7 +29,7 @@ enum Help {
         }
         lines += [
             "", "Each option can stand in the environment, where the command line overrides it: --memory 4G as",
-            "SNABBVM_MEMORY=4G, --copy as SNABBVM_COPY=yes; lists (--ssh-key, --publish, --qemu-arg) one a line.",
+            "SNABBVM_MEMORY=4G, --copy as SNABBVM_COPY=yes; lists (--ssh-key, --publish, --header, --qemu-arg) one a line.",
             "", "Exit codes: 0 the guest powered off, or was stopped as asked",
         ]
         for kind in FailureKind.allCases {

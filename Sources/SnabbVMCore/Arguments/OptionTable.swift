@@ -1,9 +1,10 @@
 /// One option: its row makes the parser, the help and the environment name.
 struct OptionRow: Sendable {
-    enum Scope: Sendable { case machine, everywhere, stop, release, ports, taking }
+    enum Scope: Sendable { case machine, fetching, everywhere, stop, ports, taking, several }
     enum Group: String, CaseIterable, Sendable {
         case machine = "The machine"
         case disks = "Disks"
+        case images = "Fetching images"
         case seed = "cloud-init"
         case network = "Network and VNC"
         case ports = "NIC ports"
@@ -52,8 +53,9 @@ struct OptionRow: Sendable {
         switch scope {
         case .everywhere: true
         case .machine: [.run, .demo, .check].contains(verb)
+        case .fetching: [.run, .demo, .check, .images].contains(verb)
+        case .several: [.release, .images].contains(verb)
         case .stop: verb == .stop
-        case .release: verb == .release
         case .ports: verb == .ports
         case .taking: [.run, .demo, .check, .release].contains(verb)
         }
@@ -83,10 +85,60 @@ struct OptionRow: Sendable {
         .init(
             "disk-size", nil, .disks, .value("SIZE") { $0.set(\.diskSize, ByteCount($1, unit: 1 << 20)) },
             "grow the disk to this size; beside an ISO the size of the blank disk (2G)"),
-        .init("format", nil, .disks, .choice(\.format), "what IMAGE is (by default, what its content says)"),
+        .init(
+            "format", nil, .disks, .choice(\.format), "what IMAGE is (by default, what its content says)",
+            for: .fetching),
         .init("copy", nil, .disks, .flag { $0.copy = $1 }, "boot a full copy of IMAGE rather than an overlay on it"),
-        .init("cdrom", nil, .disks, .text("FILE", \.cdrom), "one more ISO, as a CD"),
+        .init("cdrom", nil, .disks, .text("FILE", \.cdrom), "one more ISO, as a CD; also by URL"),
+        .init(
+            "secret-file", nil, .disks, .text("FILE", \.secretFile),
+            "passphrase of an encrypted qcow2, byte for byte; the overlay is encrypted with it too"),
         .init("disk-bus", nil, .disks, .choice(\.diskBus), "how disks are attached (virtio)"),
+
+        .init(
+            "checksum", nil, .images,
+            .value("SUM") { $0.set(\.checksum, ChecksumRequest($1) == nil ? nil : $1) },
+            "what IMAGE must be: sha256:HEX, sha512:HEX, or the URL or path of a SUMS file", for: .fetching),
+        .init(
+            "keyring", nil, .images, .text("FILE", \.keyring), "the SUMS file must be signed by a key in it",
+            for: .fetching),
+        .init(
+            "lazy", nil, .images, .flag { $0.lazy = $1 },
+            "boot at once; what is not here yet comes while the machine runs"),
+        .init(
+            "cache", nil, .images, .text("DIR", \.cache), "where fetched images are kept (images, below --scratch)",
+            for: .fetching),
+        .init(
+            "header", nil, .images,
+            .list("LINE|@FILE") { arguments, text in
+                guard text.hasPrefix("@") || text.dropFirst().contains(":") else { return false }
+                arguments.web.headers.append(text)
+                return true
+            }, "one more line of the HTTP request", for: .fetching),
+        .init(
+            "cacert", nil, .images, .text("FILE", \.web.caCertificates),
+            "certificates to trust, in place of the host's",
+            for: .fetching),
+        .init(
+            "insecure", nil, .images, .flag { $0.web.isInsecure = $1 }, "check no certificate: anybody may answer",
+            for: .fetching),
+        .init(
+            "attempts", nil, .images,
+            .value("N") { $0.set(\.web.attempts, Int($1).flatMap { (1...1_000_000).contains($0) ? $0 : nil }) },
+            "how often in a row a server may fail (10)", for: .fetching),
+        .init(
+            "sleep", nil, .images, .seconds(\.web.sleep), "how long to wait before it is asked again (1)",
+            for: .fetching),
+        .init("tick", nil, .images, .seconds(\.web.tick), "how much longer after each failure (1)", for: .fetching),
+        .init(
+            "timeout", nil, .images, .seconds(\.web.timeout), "how long a server may say nothing (30)", for: .fetching),
+        .init(
+            "member", nil, .images, .text("NAME", \.member), "which file of an archive is the disk", for: .fetching),
+        .init(
+            "max-size", nil, .images, .value("SIZE") { $0.set(\.maxSize, ByteCount($1, unit: 1 << 20)) },
+            "how large a disk may unpack to (1000 times its packed size, and 1T)", for: .fetching),
+        .init(
+            "images", nil, .images, .text("FILE", \.catalog), "one more list of names for images", for: .fetching),
 
         .init("user-data", "u", .seed, .text("FILE", \.userData), "cloud-init user-data, passed on byte for byte"),
         .init("meta-data", nil, .seed, .text("FILE", \.metaData), "cloud-init meta-data (made when not given)"),
@@ -145,17 +197,19 @@ struct OptionRow: Sendable {
         .init(
             "state", nil, .host, .text("DIR", \.state),
             "keep the machine's disk here and boot it again; else changes are lost"),
-        .init("scratch", nil, .host, .text("DIR", \.scratch), "where disks are that are not kept (/var/lib/snabbvm)"),
+        .init(
+            "scratch", nil, .host, .text("DIR", \.scratch), "where disks are that are not kept (/var/lib/snabbvm)",
+            for: .fetching),
         .init(
             "run-dir", nil, .host, .text("DIR", \.runFolder),
             "where running machines have sockets and logs (/run/snabbvm)",
             for: .everywhere),
-        .init("share-dir", nil, .host, .text("DIR", \.shareFolder), "where the demo machine is (beside the program)"),
+        .init(
+            "share-dir", nil, .host, .text("DIR", \.shareFolder), "where the demo machine is (beside the program)",
+            for: .fetching),
         .init(
             "stop-timeout", nil, .host,
-            .value("SECONDS") { arguments, text in
-                arguments.set(\.stopTimeout, Double(text).flatMap { (0...86400).contains($0) ? $0 : nil })
-            }, "how long the guest may take to power off (60)"),
+            .seconds(\.stopTimeout), "how long the guest may take to power off (60)"),
         .init("qemu", nil, .host, .value("PROGRAM") { $0.set(\.qemu, $1) }, "QEMU to run (qemu-system-x86_64)"),
         .init(
             "qemu-arg", nil, .host,
@@ -177,7 +231,9 @@ struct OptionRow: Sendable {
         .init("version", nil, .output, .flag { if $1 { $0.verb = .version } }, "print the version", for: .everywhere),
         .init("now", nil, .host, .flag { $0.now = $1 }, "stop: at once, without the power button", for: .stop),
         .init("watch", nil, .output, .flag { $0.watch = $1 }, "ports: again each second", for: .ports),
-        .init("all", nil, .host, .flag { $0.all = $1 }, "release: every machine that was left behind", for: .release),
+        .init(
+            "all", nil, .host, .flag { $0.all = $1 }, "release: every machine left behind; images rm: all",
+            for: .several),
     ]
 }
 
@@ -186,6 +242,12 @@ extension OptionRow.Kind {
         _ placeholder: String, _ field: WritableKeyPath<Arguments, String?> & Sendable
     ) -> OptionRow.Kind {
         .value(placeholder) { $0.set(field, $1.isEmpty ? nil : $1) }
+    }
+
+    fileprivate static func seconds(_ field: WritableKeyPath<Arguments, Double> & Sendable) -> OptionRow.Kind {
+        .value("SECONDS") { arguments, text in
+            arguments.set(field, Double(text).flatMap { (0...86400).contains($0) ? $0 : nil })
+        }
     }
 
     fileprivate static func choice<Choice: RawRepresentable<String> & CaseIterable & Sendable>(
@@ -257,7 +319,10 @@ extension VNCChoice {
 
 extension String {
     var isMachineName: Bool {
-        guard let first, first.isASCII, first.isLetter || first.isNumber, count <= 64 else { return false }
+        // Beside the machines' folders is one of that name.
+        guard let first, first.isASCII, first.isLetter || first.isNumber, count <= 64, self != "images" else {
+            return false
+        }
         return allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "_-.".contains($0)) }
     }
 

@@ -27,6 +27,7 @@ enum Parser {
         if !given.sshKeys.isEmpty { arguments.sshKeys = [] }
         if !given.published.isEmpty { arguments.published = [] }
         if !given.qemuArguments.isEmpty { arguments.qemuArguments = [] }
+        if !given.web.headers.isEmpty { arguments.web.headers = [] }
     }
 
     /// Applies the options among the words; returns the other words.
@@ -123,10 +124,33 @@ enum Parser {
                 }
                 arguments.addresses.append(address)
             }
-        case .console, .relay, .help:
+        case .images:
+            if let first = operands.first {
+                guard let verb = ImagesVerb(rawValue: first) else {
+                    throw usage("do", "'images \(first)'", "it is none of ls, pull, rm, verify")
+                }
+                arguments.imagesVerb = verb
+                arguments.images = Array(operands.dropFirst())
+            }
+            try checkImages(arguments)
+        case .console, .relay, .help, .digest, .unpack:
             arguments.operand = operands.popFirst()
             try refuse(operands)
-        case .nics, .status, .ports, .stop, .version: try refuse(operands)
+        case .nics, .status, .ports, .stop, .version, .fetch: try refuse(operands)
+        }
+    }
+
+    private static func checkImages(_ arguments: Arguments) throws(Failure) {
+        let isEmpty = arguments.images.isEmpty
+        switch arguments.imagesVerb {
+        case .ls: try refuse(arguments.images[...])
+        case .pull:
+            if isEmpty { throw usage("pull", "images", "no IMAGE given") }
+            if arguments.checksum != nil, arguments.images.count > 1, !arguments.hasChecksumList {
+                throw usage("use", "--checksum", "one digest can't be that of \(arguments.images.count) images")
+            }
+        case .rm: if isEmpty != arguments.all { throw usage("remove", "images", "give names, or --all") }
+        case .verify: break
         }
     }
 
@@ -151,6 +175,9 @@ enum Parser {
     }
 
     private static func checkTogether(_ arguments: Arguments) throws(Failure) {
+        if arguments.keyring != nil, !arguments.hasChecksumList {
+            throw usage("use", "--keyring", "it is for the list that --checksum names, and none is given")
+        }
         guard [.run, .demo].contains(arguments.verb) else { return }
         if arguments.image == nil, arguments.kernel == nil, arguments.cdrom == nil, arguments.state == nil {
             throw usage("run", "a machine", "no IMAGE given", "give a disk image, or 'demo' for the built-in machine")
@@ -168,6 +195,13 @@ enum Parser {
         _ operation: String, _ subject: String, _ cause: String, _ remedy: String? = nil
     ) -> Failure {
         Failure(.usage, operation, subject, cause, remedy: remedy ?? "see snabbvm --help")
+    }
+}
+
+extension Arguments {
+    fileprivate var hasChecksumList: Bool {
+        guard let checksum, case .list = ChecksumRequest(checksum) else { return false }
+        return true
     }
 }
 

@@ -29,9 +29,9 @@ struct StepRunner {
             if path == keptFolder { return [] }
             if isShared { return Files.missingFolders(path).map { .folder(path: $0, isShared: true) } }
             // Also what a crash of the whole host left there, whose ledger was in memory.
-            let leftovers = path == folders.disks ? folders.diskFiles : []
+            let leftovers = path == folders.disks ? folders.diskFiles : path == folders.run ? [folders.servedImage] : []
             return [.folder(path: path, isShared: false)] + leftovers.map { .file(path: $0) }
-        case .file(let path, _, _), .pipe(let path, _), .seed(let path, _):
+        case .file(let path, _, _), .pipe(let path, _), .secret(let path, _, _), .seed(let path, _):
             return isKept(path) ? [] : [.file(path: path)]
         case .disk(let path, _):
             return (isKept(path) ? [] : [.file(path: path)]) + [.file(path: Step.unfinished(path))]
@@ -65,6 +65,11 @@ struct StepRunner {
         case .pipe(let path, let owner):
             try perform("make", path) { () throws(Errno) in
                 try Errno.check { mkfifo(path, 0o600) }
+                if let owner { try Errno.check { chown(path, owner.uid, owner.gid) } }
+            }
+        case .secret(let path, let source, let owner):
+            try perform("copy the passphrase to", path) { () throws(Errno) in
+                try Files.create(path, try Files.read(source, limit: 1 << 20), mode: 0o400)
                 if let owner { try Errno.check { chown(path, owner.uid, owner.gid) } }
             }
         case .seed(let path, let command): return try PendingSeed(path, command, loop)

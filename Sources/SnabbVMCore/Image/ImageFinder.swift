@@ -4,16 +4,20 @@ import Glibc
 struct ImageFinder {
     var sharedFolder = "/u"
     var demoFolder: String
+    /// Lists of names for images, the last word last.
+    var catalogs: [String] = []
 
-    func find(_ name: String, what: String, kind: FailureKind = .image) throws(Failure) -> String {
-        if let scheme = name.range(ofScheme: "://") {
+    /// `others` knows more names that could have been meant.
+    func find(
+        _ name: String, what: String, kind: FailureKind = .image, others: (String) -> String? = { _ in nil }
+    ) throws(Failure) -> String {
+        if let address = Address(name) {
             throw Failure(
-                kind, "use \(what)", name.withoutCredentials, "\(scheme) addresses can't be fetched yet",
-                remedy: "download it, and give the file")
+                kind, "use \(what)", address.shown, "only images are fetched", remedy: "download it, and give the file")
         }
-        let places = name.hasPrefix("/") ? [name] : ["\(sharedFolder)/\(name)", Files.absolute(name)]
+        let places = places(name)
         guard let path = places.first(where: { access($0, F_OK) == 0 }) else {
-            let near = nearest(name, places)
+            let near = nearest(name, places) ?? others(name)
             throw Failure(
                 kind, "find \(what)", name,
                 name.hasPrefix("/")
@@ -27,6 +31,10 @@ struct ImageFinder {
         } catch {
             throw Failure(kind, "read \(what)", path, error)
         }
+    }
+
+    private func places(_ name: String) -> [String] {
+        name.hasPrefix("/") ? [name] : ["\(sharedFolder)/\(name)", Files.absolute(name)]
     }
 
     /// The demo machine, made when the program was built.
@@ -48,16 +56,84 @@ struct ImageFinder {
     }
 }
 
-extension String {
-    /// The scheme, when this is an address such as https://….
-    fileprivate func range(ofScheme separator: String) -> String? {
-        let scheme = prefix { $0.isASCII && ($0.isLetter || $0.isNumber || "+-.".contains($0)) }
-        return !scheme.isEmpty && dropFirst(scheme.count).hasPrefix(separator) ? String(scheme) : nil
+/// Where an image is: a disk to be used as it is, or what must be fetched or unpacked first.
+enum ImageLocation: Equatable {
+    case disk(String)
+    case fetch(FetchRequest)
+}
+
+extension ImageFinder {
+    /// Files come before names of the list, which could be given to any.
+    func locate(_ name: String, _ arguments: Arguments, _ facts: Facts) throws(Failure) -> ImageLocation {
+        if name == "demo" { return .disk(try demo()) }
+        guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
+        var request = FetchRequest(
+            source: .file(name), cache: Folders(arguments, uid: facts.privileges.uid).images, web: arguments.web,
+            checksum: arguments.checksum, keyring: arguments.keyring.map(Files.absolute), format: arguments.format,
+            member: arguments.member, maxSize: arguments.maxSize?.bytes, worker: facts.privileges.qemuUser,
+            qemuImg: qemuImg, gpgv: Files.findProgram("gpgv", path: Environment.current["PATH"] ?? ""))
+        request.web.headers = []
+        for text in arguments.web.headers { request.web.headers += try headers(text) }
+        if let file = arguments.web.caCertificates {
+            request.web.caCertificates = try find(file, what: "file of certificates", kind: .usage)
+        }
+        if let keyring = arguments.keyring { request.keyring = try find(keyring, what: "keyring", kind: .usage) }
+        if let checksum = arguments.checksum, case .list(let list) = ChecksumRequest(checksum), Address(list) == nil {
+            request.checksum = try find(list, what: "list of checksums", kind: .usage)
+        }
+        if let reference = OCIReference.parse(name, exists: { path in places(path).contains { access($0, F_OK) == 0 } })
+        {
+            request.source = .oci(path: try folderOrFile(reference.path), tag: reference.tag)
+            return .fetch(request)
+        }
+        if let address = Address(name) { return try locate(address, &request) }
+        return try locateFile(name, &request)
     }
 
-    /// An address can hold a password.
-    fileprivate var withoutCredentials: String {
-        guard let start = firstIndex(of: "/"), let at = lastIndex(of: "@"), at > start else { return self }
-        return String(self[...start]) + "/" + self[index(after: at)...]
+    private func locate(_ address: Address, _ request: inout FetchRequest) throws(Failure) -> ImageLocation {
+        guard Address.schemes.contains(address.scheme) else {
+            throw Failure(
+                .usage, "fetch", address.shown,
+                "\(address.scheme) is none of \(Address.schemes.joined(separator: ", "))",
+                remedy: "look at the address once more")
+        }
+        if address.scheme == "file" { return try locateFile(address.path, &request) }
+        request.source = .url(address)
+        return .fetch(request)
+    }
+
+    private func locateFile(_ name: String, _ request: inout FetchRequest) throws(Failure) -> ImageLocation {
+        let catalog = try ImageCatalog(files: catalogs)
+        if let entry = catalog.entries[name], !places(name).contains(where: { access($0, F_OK) == 0 }) {
+            guard let address = Address(entry.url) else {
+                throw Failure(.usage, "use", entry.file, "the url of \(name) is none: \(entry.url)")
+            }
+            if request.checksum == nil {
+                (request.checksum, request.keyring) = (entry.checksum?.text, request.keyring ?? entry.keyring)
+            }
+            return try locate(address, &request)
+        }
+        let path = try find(name, what: "image", others: catalog.nearest)
+        let (_, head) = try ImageInspection.open(path)
+        let isPlain = request.checksum == nil && (head.packer == nil || request.format != nil)
+        request.source = .file(path)
+        return isPlain ? .disk(path) : .fetch(request)
+    }
+
+    private func folderOrFile(_ name: String) throws(Failure) -> String {
+        if let path = places(name).first(where: Files.isFolder) { return path }
+        return try find(name, what: "container image")
+    }
+
+    /// `@FILE` has one a line: a password has no place on a command line.
+    private func headers(_ text: String) throws(Failure) -> [String] {
+        guard text.hasPrefix("@") else { return [text] }
+        let path = try find(String(text.dropFirst()), what: "file of headers", kind: .usage)
+        do throws(Errno) {
+            let content = String(decoding: try Files.read(path, limit: 1 << 20), as: UTF8.self)
+            return content.split(whereSeparator: \.isNewline).map { String($0).trimmed }.filter { !$0.isEmpty }
+        } catch {
+            throw Failure(.usage, "read", path, error)
+        }
     }
 }

@@ -30,6 +30,8 @@ final class Machine {
     private let pseudoTerminal: PseudoTerminal
     private let control: ControlServer
     private let ports: Ports
+    /// Brings what the machine reads, while it runs.
+    private let fetch: ImageFetch?
     private var session: TerminalSession?
     private var serialToOutput: Outlet?
 
@@ -42,10 +44,14 @@ final class Machine {
     private var isPluggedOut = false
     private var wantsPowerDown = false
     private var failure: Failure?
+    private var wrongImage: Failure?
     private var waitingForEnd: [ControlConnection] = []
 
-    init(_ plan: Plan, loop: EventLoop, ledger: Ledger, log: Log, vncPassword: String?) throws {
+    init(
+        _ plan: Plan, loop: EventLoop, ledger: Ledger, log: Log, vncPassword: String?, fetch: ImageFetch?
+    ) throws {
         self.plan = plan
+        self.fetch = fetch
         self.loop = loop
         self.ledger = ledger
         self.log = log
@@ -75,6 +81,7 @@ final class Machine {
             stop(now: signal == SIGQUIT, insists: signal != SIGHUP)
         }
         ports.onFailure = { [unowned self] in fail($0) }
+        fetch?.onWrong = { [unowned self] in pause(for: $0) }
         let logFile = LogFile(plan.folders.log)
         logStream.received(Array("The launcher's log; with every step it is in \(plan.folders.log)\r\n".utf8))
         log.listener = { [unowned self] line, isShown in
@@ -143,7 +150,15 @@ final class Machine {
             }
         }
         if wantsPowerDown { pressPowerButton() }
+        if wrongImage != nil { qmp.execute("stop") }
         loop.after(Machine.settlingTime) { ResidentMemory.releaseCode() }
+    }
+
+    /// It must not go on with a disk that is not the one that was asked for; what it is, its owner can still look at.
+    private func pause(for failure: Failure) {
+        log.warning("\(failure.line); the machine is paused: end it with snabbvm stop")
+        wrongImage = failure
+        if qmp.isReady { qmp.execute("stop") }
     }
 
     private static let settlingTime = Duration.milliseconds(500)
@@ -174,6 +189,8 @@ final class Machine {
     func stop(now: Bool, insists: Bool) {
         let isRepeated = stopRequests > 0
         stopRequests += 1
+        // A machine that is paused hears no button.
+        let now = now || wrongImage != nil
         if now || isRepeated && insists {
             isPluggedOut = true
             return quit()
@@ -213,7 +230,7 @@ final class Machine {
     }
 
     private var ending: Ending {
-        if let failure { return .failed(failure) }
+        if let failure = failure ?? wrongImage { return .failed(failure) }
         if wasCutOff { return .cutOff }
         if stopRequests > 0 { return .stopped }
         switch (qemuStatus, shutdownReason) {
@@ -225,11 +242,15 @@ final class Machine {
             let words = qemuWords.suffix(3).joined(separator: " / ")
             let said = words.isEmpty ? "QEMU ended with \(qemuStatus.map { "\($0)" } ?? "nothing")" : words
             let isDenied = words.contains("Permission denied") && plan.qemu.user != nil
+            let isLocked = words.contains("Invalid password")
             return .failed(
                 Failure(
-                    .qemu, qmp.isReady ? "go on with" : "start", "machine \(plan.name)", said,
+                    isLocked ? .image : .qemu, qmp.isReady ? "go on with" : "start", "machine \(plan.name)", said,
                     remedy: isDenied
-                        ? "QEMU runs as an ordinary user here; --qemu-user root gives it root's rights" : nil))
+                        ? "QEMU runs as an ordinary user here; --qemu-user root gives it root's rights"
+                        : isLocked
+                            ? "see that the file of --secret-file holds the passphrase and nothing else, no newline either"
+                            : nil))
         }
     }
 
@@ -290,7 +311,7 @@ final class Machine {
             agent.addresses { [unowned self] addresses in
                 let status = MachineStatus(
                     plan, state: state, pid: qemu, uptime: uptime, guestAddresses: addresses,
-                    ports: ports.status)
+                    ports: ports.status, image: fetch?.progress)
                 connection.answer((try? JSON(encoding: status)) ?? ["error": "the status can't be written"])
             }
         }

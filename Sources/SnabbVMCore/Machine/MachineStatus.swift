@@ -16,13 +16,17 @@ struct MachineStatus: Codable, Equatable {
     var addressesFrom: String?
     var published: [PublishedPort]
     var ports: [PortStatus]
+    /// How far the image is here that it boots from.
+    var image: FetchProgress?
     var layout: Layout?
     var vnc: SocketAddress?
     var log: String
 
     init(
-        _ plan: Plan, state: String, pid: Int32, uptime: Double, guestAddresses: [String]?, ports: [PortStatus]
+        _ plan: Plan, state: String, pid: Int32, uptime: Double, guestAddresses: [String]?, ports: [PortStatus],
+        image: FetchProgress?
     ) {
+        self.image = image
         name = plan.name
         self.state = state
         self.pid = pid
@@ -60,6 +64,10 @@ struct MachineStatus: Codable, Equatable {
         for disk in disks {
             let size = disk.size.map { ", \($0)" } ?? ""
             rows.append((disk.role.rawValue, disk.path + size + (disk.base.map { ", on \($0.path)" } ?? "")))
+        }
+        if let image {
+            let share = image.total.map { $0 == 0 ? "" : " of \(ByteCount($0)) (\(image.done * 100 / $0) %)" } ?? ""
+            rows.append(("image", "\(image.state.rawValue), \(ByteCount(image.done))\(share)"))
         }
         if let mac {
             let from = addressesFrom.map { " (from the \($0))" } ?? ""

@@ -12,6 +12,7 @@ extension Plan {
         _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected, qemuImg: String
     ) throws(Failure) {
         let image = inspected.image
+        try planSecret(for: image, facts, inspected)
         if let image, image.format == .iso {
             let size = arguments.diskSize ?? .mebibytes(2048)
             try planDisk(on: nil, size: size, arguments, inspected, qemuImg: qemuImg, facts)
@@ -43,7 +44,26 @@ extension Plan {
     private mutating func planCD(_ image: DiskImage) {
         disks.append(
             DiskPlan(
-                role: .cdrom, path: image.path, format: .iso, size: image.virtualSize, isDevice: image.isBlockDevice))
+                role: .cdrom, path: image.path, format: .iso, size: image.virtualSize, isDevice: image.isBlockDevice,
+                served: image.served))
+    }
+
+    private mutating func planSecret(
+        for image: DiskImage?, _ facts: Facts, _ inspected: Inspected
+    ) throws(Failure) {
+        guard let image, image.encryption != nil else {
+            if let file = inspected.secretFile {
+                throw Failure(.usage, "use", "--secret-file \(file)", "the image is not encrypted")
+            }
+            return
+        }
+        guard let source = inspected.secretFile else {
+            throw Failure(
+                .image, "use image", image.path, "it is encrypted",
+                remedy: "give a file that holds its passphrase with --secret-file")
+        }
+        secretSource = source
+        steps.append(.secret(path: folders.secret, source: source, owner: qemuUser(facts, inspected)))
     }
 
     private func planCopyCommand(_ from: String, to: String, _ facts: Facts) throws(Failure) -> Command {
@@ -105,20 +125,38 @@ extension Plan {
                 remedy: "choose another place with --scratch or --state, or leave out --copy")
         }
         let new = Step.unfinished(folders.disk)
-        var commands = [try planCopyCommand(image.path, to: new, facts)]
+        // The other formats are not made to be written to.
+        let isWritable = [.qcow2, .raw].contains(image.format)
+        let convert = ["convert", "-q", "-f", image.format.rawValue, "-O", "qcow2", image.path, new]
+        var commands = [
+            isWritable
+                ? try planCopyCommand(image.path, to: new, facts) : Command(program: qemuImg, arguments: convert)
+        ]
+        let format = isWritable ? image.format : .qcow2
         if let size, size > image.virtualSize {
-            commands.append(Plan.resize(new, image.format, to: size, qemuImg: qemuImg))
+            if image.encryption != nil {
+                throw Failure(
+                    .image, "use", "--disk-size", "an encrypted image can't be grown in its copy",
+                    remedy: "leave out --copy")
+            }
+            commands.append(Plan.resize(new, format, to: size, qemuImg: qemuImg))
         }
         steps.append(.disk(path: folders.disk, commands))
-        disks.append(
-            DiskPlan(role: .disk, path: folders.disk, format: image.format, size: size ?? image.virtualSize))
+        disks.append(DiskPlan(role: .disk, path: folders.disk, format: format, size: size ?? image.virtualSize))
     }
 
     private mutating func planNewDisk(on image: DiskImage?, size: ByteCount?, qemuImg: String) {
         var words = ["create", "-q", "-f", "qcow2"]
         if let image { words += ["-b", image.path, "-F", image.format.rawValue] }
+        if let secret = secretSource {
+            words += ["--object", "secret,id=secret,file=\(secret.optionQuoted)"]
+            words += ["-o", "encrypt.format=luks,encrypt.key-secret=secret"]
+        }
+        // What can't be opened yet: it is still coming, or wants its passphrase.
+        let isClosed = image?.served != nil || image?.encryption != nil
+        if isClosed { words.append("-u") }
         words.append(Step.unfinished(folders.disk))
-        if let size { words.append("\(size.bytes)") }
+        if let size = size ?? (isClosed ? image?.virtualSize : nil) { words.append("\(size.bytes)") }
         steps.append(.disk(path: folders.disk, [Command(program: qemuImg, arguments: words)]))
         disks.append(
             DiskPlan(

@@ -7,17 +7,19 @@ struct Folders: Codable, Equatable {
     var disksAreKept: Bool
     /// Where the disks of all machines are that are not kept.
     var scratch: String?
+    /// Where fetched images are kept for all machines.
+    var images: String
     var name: String
 
     init(_ arguments: Arguments, uid: UInt32) {
         name = arguments.name
         base = arguments.runFolder.map(Files.absolute) ?? Folders.defaultBase(uid: uid)
+        let place = arguments.scratch.map(Files.absolute) ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
+        images = arguments.cache.map(Files.absolute) ?? "\(place)/images"
         if let state = arguments.state {
             disks = Files.absolute(state)
             disksAreKept = true
         } else {
-            let place =
-                arguments.scratch.map(Files.absolute) ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
             scratch = place
             disks = "\(place)/\(name)"
             disksAreKept = false
@@ -40,6 +42,10 @@ struct Folders: Codable, Equatable {
     var tmuxSettings: String { "\(run)/tmux.conf" }
     var seedFiles: String { "\(run)/seed" }
     var seed: String { "\(run)/seed.iso" }
+    /// Where a machine reads an image that is still coming.
+    var servedImage: String { "\(run)/image" }
+    /// A passphrase, for QEMU's user alone.
+    var secret: String { "\(run)/secret" }
     /// A pair of pipes NAME.in and NAME.out, as QEMU's `pipe` back end wants them.
     func pipe(_ name: String) -> String { "\(run)/\(name)" }
 

@@ -11,6 +11,7 @@ struct Inspected {
     var hasKeptDisk = false
     var hasKeptVariables = false
     var hasVNCPassword = false
+    var secretFile: String?
     /// What tells this host from others, for names that must differ between them.
     var hostKey = ""
     /// Ports that could not be had, and why.
@@ -56,6 +57,8 @@ struct Plan: Codable, Equatable {
     var portsFile: String?
     var switchRetries = 0
     var vnc: SocketAddress?
+    /// The user's file with the passphrase of an encrypted image.
+    var secretSource: String?
     var firmware: Firmware
     var steps: [Step] = []
     var qemu: Command
@@ -77,6 +80,8 @@ struct Plan: Codable, Equatable {
         var format: DiskFormat
         var size: ByteCount?
         var isDevice = false
+        /// The socket at which it is read, while it is not all here.
+        var served: String?
     }
 
     struct NetworkPlan: Codable, Equatable {

@@ -23,7 +23,8 @@ extension Plan {
         case .folder(let folder, _, let isShared, _):
             if folder == folders.disks, folders.disksAreKept { return nil }
             return "rmdir \(folder.shellQuoted)" + (isShared ? " 2>/dev/null || true" : "")
-        case .file(let file, _, _), .pipe(let file, _), .seed(let file, _), .disk(let file, _): path = file
+        case .file(let file, _, _), .pipe(let file, _), .secret(let file, _, _), .seed(let file, _), .disk(let file, _):
+            path = file
         case .run, .confirm, .iommuType, .bind: return nil
         case .remount(let folder): return "mount -o remount,ro \(folder.shellQuoted)"
         case .mount(let folder, _): return "umount \(folder.shellQuoted)"

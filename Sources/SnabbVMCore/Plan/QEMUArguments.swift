@@ -110,28 +110,49 @@ struct QEMUArguments {
             "driver=\(driver),node-name=\(node),filename=\(passed)" + (writable ? ",discard=unmap" : ",read-only=on"))
     }
 
+    private mutating func addBase(_ node: String, _ base: DiskImage) {
+        if let socket = base.served { return addServed(node, socket) }
+        addFile(node, base.path, writable: false, isDevice: base.isBlockDevice)
+    }
+
+    /// An image that is still coming. If who serves it dies, QEMU waits for the next.
+    private mutating func addServed(_ node: String, _ socket: String) {
+        add(
+            "-blockdev",
+            "driver=nbd,node-name=\(node),server.type=unix,server.path=\(socket.optionQuoted),read-only=on,"
+                + "reconnect-delay=86400")
+    }
+
     private mutating func addDisks(_ plan: Plan, _ arguments: Arguments) {
         if arguments.diskBus != .sata, !plan.disks.isEmpty { add("-object", "iothread,id=io") }
+        if plan.secretSource != nil { add("-object", "secret,id=secret,file=\(plan.folders.secret.optionQuoted)") }
         if arguments.diskBus == .scsi { add("-device", "virtio-scsi-pci,iothread=io") }
         for (index, disk) in plan.disks.enumerated() {
             let node = "\(disk.role.rawValue)\(index)"
             switch disk.role {
             case .disk:
                 var backing = ""
+                // What the guest writes is as secret as what it reads.
+                let key = plan.secretSource == nil ? "" : ",encrypt.format=luks,encrypt.key-secret=secret"
                 if let base = disk.base {
-                    addFile("\(node)-base-file", base.path, writable: false, isDevice: base.isBlockDevice)
+                    addBase("\(node)-base-file", base)
                     add(
                         "-blockdev",
-                        "driver=\(base.format.rawValue),node-name=\(node)-base,file=\(node)-base-file,read-only=on")
+                        "driver=\(base.format.rawValue),node-name=\(node)-base,file=\(node)-base-file,read-only=on"
+                            + (base.encryption == nil ? "" : key))
                     backing = ",backing=\(node)-base"
                 }
                 addFile("\(node)-file", disk.path, writable: true, isDevice: false)
                 add(
                     "-blockdev",
-                    "driver=\(disk.format.rawValue),node-name=\(node),file=\(node)-file,discard=unmap\(backing)")
+                    "driver=\(disk.format.rawValue),node-name=\(node),file=\(node)-file,discard=unmap\(backing)\(key)")
                 attach(node, to: arguments.diskBus, settings: ",bootindex=1")
             case .cdrom:
-                addFile("\(node)-file", disk.path, writable: false, isDevice: disk.isDevice)
+                if let socket = disk.served {
+                    addServed("\(node)-file", socket)
+                } else {
+                    addFile("\(node)-file", disk.path, writable: false, isDevice: disk.isDevice)
+                }
                 add("-blockdev", "driver=raw,node-name=\(node),file=\(node)-file,read-only=on")
                 add("-device", "ide-cd,drive=\(node),bootindex=\(index + 1)")
             case .seed:

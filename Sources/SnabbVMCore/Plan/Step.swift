@@ -4,6 +4,8 @@ enum Step: Codable, Equatable {
     case folder(path: String, mode: UInt16, isShared: Bool, owner: User? = nil)
     case file(path: String, mode: UInt16, FileContent)
     case pipe(path: String, owner: User?)
+    /// A copy of a file that only this user may read.
+    case secret(path: String, source: String, owner: User?)
     /// A program writes the whole file to its output, and the file says in itself how long it is.
     case seed(path: String, Command)
     /// Programs, one after the other, that make a file: first under another name, so that it is there whole or not at all.
@@ -66,6 +68,9 @@ enum Step: Codable, Equatable {
         case .pipe(let path, let owner):
             let make = "mkfifo -m 600 \(path.shellQuoted)"
             return owner.map { "\(make) && chown \($0.uid):\($0.gid) \(path.shellQuoted)" } ?? make
+        case .secret(let path, let source, let owner):
+            let user = owner.map { " -o \($0.uid) -g \($0.gid)" } ?? ""
+            return "install -m 400\(user) \(source.shellQuoted) \(path.shellQuoted)"
         case .seed(let path, let command):
             return "(umask 077; \(command.shellText) > \(path.shellQuoted))"
         case .disk(let path, let commands):

@@ -76,6 +76,8 @@ extension Command {
         var input: Int32?
         var output: Int32?
         var error: Int32?
+        /// Open files that the child has from descriptor 3 on.
+        var passed: [Int32] = []
         /// Descriptor 0 is a terminal, and becomes the child's own.
         var ownTerminal = false
         /// The child shares the launcher's terminal, as a foreground program does, and outlives a killed launcher for long
@@ -90,8 +92,9 @@ extension Command {
         onExit: @escaping (ExitStatus) throws -> Void
     ) throws -> pid_t {
         let null = try Descriptor.open("/dev/null", O_RDWR)
-        var descriptors = [standard.input, standard.output, standard.error].map { $0 ?? null.raw }
-        defer { for opened in descriptors.dropFirst(3) { close(opened) } }
+        var descriptors = [standard.input, standard.output, standard.error].map { $0 ?? null.raw } + standard.passed
+        let ours = descriptors.count
+        defer { for opened in descriptors.dropFirst(ours) { close(opened) } }
         for file in files {
             let opened = clinux_open(file.path, (file.writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY, 0)
             if opened < 0 { throw Failure(.image, "open", file.path, Errno.last) }

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// What the launcher says: to the user, to the log file, and to who looks at the log window.
@@ -17,10 +18,36 @@ final class Log {
         }
     }
     private var early: [(String, Bool)] = []
+    private var hasPassing = false
 
     init(verbosity: Verbosity, json: Bool) {
         self.verbosity = verbosity
         self.json = json
+    }
+
+    enum Style {
+        case terminal(columns: Int)
+        case lines, objects
+    }
+
+    /// How what passes is shown.
+    var style: Style {
+        if json { return .objects }
+        var (rows, columns) = (UInt16(0), UInt16(0))
+        let isTerminal = isatty(STDERR_FILENO) == 1 && verbosity >= .normal && isOnTerminal
+        guard isTerminal, clinux_window_size(STDERR_FILENO, &rows, &columns) == 0 else { return .lines }
+        return .terminal(columns: max(40, Int(columns)))
+    }
+
+    /// A line that stands below the others until the next one takes its place, or nil.
+    func showPassing(_ line: String?) {
+        if line == nil, !hasPassing { return }
+        write("\r\u{1b}[K" + (line ?? "").oneLine)
+        hasPassing = line != nil
+    }
+
+    func object(_ json: JSON) {
+        if verbosity >= .normal { print(json.text) }
     }
 
     func note(_ text: String) { say(.note, text) }
@@ -32,9 +59,9 @@ final class Log {
             let object: JSON = [
                 "level": "error", "message": .string(failure.line), "exitCode": .integer(Int64(failure.kind.rawValue)),
             ]
-            Log.print(object.text)
+            print(object.text)
         } else {
-            Log.print("snabbvm: \(failure.line)")
+            print("snabbvm: \(failure.line)")
         }
         tell(failure.line, isShown: true)
     }
@@ -49,15 +76,20 @@ final class Log {
         tell(line, isShown: isShown)
         guard isShown, isOnTerminal else { return }
         if json {
-            Log.print((["level": .string(level.rawValue), "message": .string(text)] as JSON).text)
+            print((["level": .string(level.rawValue), "message": .string(text)] as JSON).text)
         } else {
-            Log.print("snabbvm: \(line)")
+            print("snabbvm: \(line)")
         }
     }
 
     /// One write a line, so that lines of several programs do not mix.
-    private static func print(_ line: String) {
-        let bytes = Array("\(line)\n".utf8)
-        _ = bytes.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    private func print(_ line: String) {
+        write((hasPassing ? "\r\u{1b}[K" : "") + "\(line)\n")
+        hasPassing = false
+    }
+
+    private func write(_ text: String) {
+        let bytes = Array(text.utf8)
+        _ = bytes.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }
 }

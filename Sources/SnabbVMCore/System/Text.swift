@@ -95,7 +95,8 @@ struct ByteCount: Equatable, Comparable, Codable, CustomStringConvertible {
     var description: String {
         for (name, scale) in [("T", UInt64(1) << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)]
         where bytes >= scale {
-            let tenths = (bytes * 10 + scale / 2) / scale
+            // Not times ten: what a broken image says of itself can be any number.
+            let tenths = bytes / scale * 10 + (bytes % scale * 10 + scale / 2) / scale
             return tenths % 10 == 0 ? "\(tenths / 10)\(name)" : "\(tenths / 10).\(tenths % 10)\(name)"
         }
         return "\(bytes)B"

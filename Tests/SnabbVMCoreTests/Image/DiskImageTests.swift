@@ -55,15 +55,15 @@ import Testing
     @Test func refusesWhatIsNoDisk() throws {
         expectRefused(scratch.file("text", "hello\n"), "no boot sector")
         expectRefused(scratch.file("empty", ""), "it is empty")
-        expectRefused(scratch.file("a.gz", [0x1f, 0x8b, 8, 0]), "gunzip")
-        expectRefused(scratch.file("a.xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]), "unxz")
+        expectRefused(scratch.file("a.gz", [0x1f, 0x8b, 8, 0]), "it is packed (gzip)")
+        expectRefused(scratch.file("a.xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]), "it is packed (xz)")
         expectRefused("/dev/null", "neither a file nor a disk")
         let pipe = "\(scratch.path)/pipe"
         mkfifo(pipe, 0o600)
         expectRefused(pipe, "neither a file nor a disk")
-        let vmdk = "\(scratch.path)/a.vmdk"
-        try make("-f", "vmdk", vmdk, "1M")
-        expectRefused(vmdk, "it is a vmdk image")
+        let other = "\(scratch.path)/a.qed"
+        try make("-f", "qed", other, "1M")
+        expectRefused(other, "it is a qed image")
         #expect(throws: Failure.self) { try inspect(scratch.file("x", bootable(4096)), .iso) }
         #expect(throws: Failure.self) { try inspect(scratch.file("y", bootable(4096)), .qcow2) }
     }

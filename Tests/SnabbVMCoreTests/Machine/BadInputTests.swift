@@ -84,8 +84,10 @@ struct BadInputTests {
         try expectLine(.image, "it is a folder", [scratch.folder("folder")])
         try expectLine(.image, "it is empty", [scratch.file("empty.img", "")])
         try expectLine(.image, "no boot sector", [scratch.file("letter.txt", "Dear machine,\n")])
-        try expectLine(.image, "compressed (gzip)", [scratch.file("disk.gz", [0x1f, 0x8b, 8, 0])])
-        try expectLine(.image, "can't be fetched yet", ["https://user:secret@example.org/disk.img"])
+        try expectLine(.image, "cut short", [scratch.file("disk.gz", [0x1f, 0x8b, 8, 0])])
+        try expectLine(
+            .image, "https://example.org/vmlinuz: only images are fetched",
+            ["--kernel", "https://user:secret@example.org/vmlinuz", "--append", "quiet"])
         try expectLine(.image, "disks only grow", ["--disk-size", "1M", "--format", "raw", Parts.demo])
         try expectLine(
             .image, "no ISO 9660", ["--cdrom", scratch.file("cd.iso", [UInt8](repeating: 1, count: 40000)), "demo"])

@@ -1,0 +1,88 @@
+import Glibc
+
+/// Brings the images that a machine needs and that are not here.
+struct Fetches {
+    private let arguments: Arguments
+    private let facts: Facts
+    private let folders: Folders
+    private let loop: EventLoop
+    private let log: Log
+
+    init(_ arguments: Arguments, _ facts: Facts, _ folders: Folders, loop: EventLoop, log: Log) {
+        self.arguments = arguments
+        self.facts = facts
+        self.folders = folders
+        self.loop = loop
+        self.log = log
+    }
+
+    /// What is still at work afterwards, for a machine that boots before its image is all here.
+    func bring(
+        _ image: FetchRequest?, _ cdrom: FetchRequest?, into inspected: inout Inspected, _ ledger: Ledger?
+    ) throws -> ImageFetch? {
+        if image == nil, cdrom == nil { return nil }
+        // Whatever is refused is refused before gigabytes have come.
+        try refuseEarly(inspected, isImage: image != nil)
+        if let cdrom {
+            inspected.cdrom =
+                ledger == nil ? expected(cdrom, &inspected) : try ImageFetch(cdrom, loop: loop, log: log).wait()
+        }
+        guard var image else { return nil }
+        guard let ledger else {
+            inspected.image = expected(image, &inspected)
+            return nil
+        }
+        if arguments.lazy { try makeLazy(&image, ledger) }
+        let fetch = try ImageFetch(image, loop: loop, log: log)
+        inspected.image = try fetch.wait()
+        return inspected.image?.served == nil ? nil : fetch
+    }
+
+    private func refuseEarly(_ inspected: Inspected, isImage: Bool) throws(Failure) {
+        if isImage, inspected.hasKeptDisk { return }
+        var guess = inspected
+        if isImage { guess.image = standIn("") }
+        if guess.secretFile != nil { guess.image?.encryption = "luks" }
+        _ = try Plan(arguments, facts, guess)
+    }
+
+    /// For a plan that is only looked at.
+    private func standIn(_ path: String) -> DiskImage {
+        DiskImage(
+            path: path, format: arguments.format ?? .qcow2, virtualSize: ByteCount(1), isBlockDevice: false,
+            fileSize: 1,
+            allocated: 1, modified: 0)
+    }
+
+    private func expected(_ request: FetchRequest, _ inspected: inout Inspected) -> DiskImage {
+        let cache = ImageCache(folder: request.cache)
+        if let known = cache.entries.last(where: { $0.record.source == request.shown }) { return known.record.image }
+        inspected.seed.warnings.append(
+            "\(request.shown) would be fetched first, and looked at then: what follows is a guess")
+        return standIn("\(cache.folder)/IMAGE\(ImageCache.diskSuffix)")
+    }
+
+    private func makeLazy(_ image: inout FetchRequest, _ ledger: Ledger) throws(Failure) {
+        guard case .url = image.source else { return }
+        if arguments.copy {
+            return log.note("--copy needs all of the image, so it is fetched before the machine boots")
+        }
+        image.lazySocket = folders.servedImage
+        image.lazyOwner = facts.privileges.qemuUser
+        try Plan.checkSocketPath(folders.servedImage)
+        // The plan makes the same folder, and comes too late for this.
+        try ledger.record(
+            Files.missingFolders(folders.base).map { .folder(path: $0, isShared: true) } + [
+                .folder(path: folders.run, isShared: false), .file(path: folders.servedImage),
+            ])
+        do throws(Errno) { try Files.makeFolders(folders.run, mode: 0o711) } catch {
+            throw Failure(.host, "make", folders.run, error)
+        }
+    }
+
+    /// Nobody is to remove the image while a machine has it.
+    func hold(_ image: DiskImage?) throws(Failure) -> HeldDescriptor? {
+        guard let image, image.source != nil, image.served == nil, access(image.path, F_OK) == 0 else { return nil }
+        return try ImageCache.hold(image.path)
+    }
+}

@@ -1,0 +1,74 @@
+/// What is asked of the process that fetches an image; it comes by its standard input, since a login may be in it.
+struct FetchRequest: Codable, Equatable {
+    enum Source: Codable, Equatable {
+        case url(Address)
+        /// A file that is packed, or whose digest is to be looked at.
+        case file(String)
+        case oci(path: String, tag: String?)
+    }
+
+    var source: Source
+    var cache: String
+    var web = WebSettings()
+    /// As --checksum has it.
+    var checksum: String?
+    var keyring: String?
+    var format: DiskFormat?
+    var member: String?
+    var maxSize: UInt64?
+    /// Where a machine is to read the image before it is all here.
+    var lazySocket: String?
+    var lazyOwner: User?
+    /// The machine already runs on it: an earlier process of this kind has died.
+    var isContinued = false
+    /// Who unpacks.
+    var worker: User?
+    var qemuImg: String
+    var gpgv: String?
+
+    /// For people, and for the cache.
+    var shown: String {
+        switch source {
+        case .url(let address): address.shown
+        case .file(let path): path
+        case .oci(let path, let tag): "oci:\(path)" + (tag.map { ":\($0)" } ?? "")
+        }
+    }
+
+    var fileName: String {
+        switch source {
+        case .url(let address): address.fileName
+        case .file(let path), .oci(let path, _): String(path.split(separator: "/").last ?? "")
+        }
+    }
+}
+
+/// What the fetching process tells, a line of JSON each.
+enum FetchEvent: Codable {
+    case note(String)
+    case warning(String)
+    case progress(FetchProgress)
+    /// Here, whole, and right.
+    case ready(DiskImage)
+    /// It can be read at its socket.
+    case served(DiskImage)
+    /// What was served is here now, whole and right.
+    case whole
+    case failed(Failure)
+}
+
+struct FetchProgress: Codable, Equatable {
+    enum State: String, Codable { case fetching, stalled, checking, unpacking, whole, wrong }
+
+    var state = State.fetching
+    var done: UInt64 = 0
+    var total: UInt64?
+    /// Bytes a second, of late.
+    var rate: UInt64 = 0
+
+    /// Seconds.
+    var left: UInt64? {
+        guard let total, rate > 0, state == .fetching else { return nil }
+        return (total - min(total, done) + rate - 1) / rate
+    }
+}

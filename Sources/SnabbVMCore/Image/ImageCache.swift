@@ -1,0 +1,191 @@
+import CLinux
+import Glibc
+
+/// The folder of fetched images. A file has its final name only when it is whole and was found right.
+struct ImageCache {
+    /// What is known of a finished image.
+    struct Record: Codable {
+        /// Where it came from, without a login.
+        var source: String
+        var validators: Validators
+        /// Of the file as it was fetched, and of the disk that was in it, where that is another one.
+        var digest: Digest?
+        var content: Digest?
+        var packer: String?
+        var member: String?
+        var image: DiskImage
+        /// Seconds since 1970.
+        var fetched: Int64
+        /// Until it is known to be on the disk, its content is only trusted in this boot.
+        var boot: String?
+    }
+
+    struct Entry {
+        var stem: String
+        var record: Record
+        var path: String
+    }
+
+    let folder: String
+
+    /// Held by the one process that fetches from a source.
+    final class Lock {
+        private let path: String
+        private let madeFolders: [String]
+        private var file: HeldDescriptor?
+
+        fileprivate init(_ path: String, _ file: HeldDescriptor, madeFolders: [String]) {
+            self.path = path
+            self.madeFolders = madeFolders
+            self.file = file
+        }
+
+        /// Who waits for it sees that its name is gone, and makes a new one. A folder in which nothing came to be goes too.
+        func release() {
+            if file == nil { return }
+            unlink(path)
+            file = nil
+            for folder in madeFolders.reversed() { rmdir(folder) }
+        }
+    }
+
+    func lock(_ stem: String, onWait: () -> Void) throws(Failure) -> Lock {
+        let path = lockPath(stem)
+        var madeFolders: [String] = []
+        do throws(Errno) {
+            while true {
+                madeFolders += Files.missingFolders(folder)
+                // Images hold what their makers put into them.
+                try Files.makeFolders(folder, mode: 0o700)
+                if let file = try ImageCache.lockedFile(path, onWait) {
+                    return Lock(path, file, madeFolders: madeFolders)
+                }
+            }
+        } catch {
+            throw Failure(
+                .host, "write", path, error, remedy: error.isRefusal ? "choose another place with --cache" : nil)
+        }
+    }
+
+    /// nil where another's end took away the file, or the empty folder.
+    private static func lockedFile(_ path: String, _ onWait: () -> Void) throws(Errno) -> HeldDescriptor? {
+        let raw = clinux_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        if raw < 0, Errno.last == .notFound { return nil }
+        let file = Descriptor(try Errno.check { raw })
+        if try !file.tryLock() {
+            onWait()
+            try Errno.check { flock(file.raw, LOCK_EX) }
+        }
+        let ours = try file.status()
+        guard let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev else {
+            return nil
+        }
+        return HeldDescriptor(file)
+    }
+
+    /// The files of one source: a name for people, and a digest of what makes it another source.
+    static func stem(name: String, source: String) -> String {
+        let plain = name.map { $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) ? $0 : "_" }
+        let start = String(plain.drop { $0 == "." }.prefix(80))
+        return (start.isEmpty ? "image" : start) + "-" + hexadecimal(stableDigest("image", source) >> 32, digits: 8)
+    }
+
+    func lockPath(_ stem: String) -> String { "\(folder)/\(stem).lock" }
+    func partPath(_ stem: String) -> String { "\(folder)/\(stem).part" }
+    func newPath(_ stem: String) -> String { "\(folder)/\(stem).new" }
+
+    // MARK: - Finished images
+
+    static let diskSuffix = ".disk"
+
+    func diskPath(_ stem: String, version: UInt64) -> String {
+        "\(folder)/\(stem)-\(hexadecimal(version >> 32, digits: 8))\(ImageCache.diskSuffix)"
+    }
+
+    private func recordPath(_ path: String) -> String { String(path.dropLast(ImageCache.diskSuffix.count)) + ".json" }
+
+    /// Oldest first.
+    var entries: [Entry] {
+        Files.names(folder).filter { $0.hasSuffix(ImageCache.diskSuffix) }.compactMap { name in
+            let path = "\(folder)/\(name)"
+            guard let text = FileTree().text(recordPath(path)),
+                let record = try? JSON(parsing: text).decode(Record.self)
+            else { return nil }
+            return Entry(stem: String(name.dropLast(ImageCache.diskSuffix.count)), record: record, path: path)
+        }.sorted { ($0.record.fetched, $0.stem) < ($1.record.fetched, $1.stem) }
+    }
+
+    /// The newest of a source.
+    func newest(_ stem: String) -> Entry? { entries.last { $0.stem.dropLast(9) == stem && $0.isTrusted } }
+
+    func write(_ record: Record, for path: String) throws(Failure) {
+        do {
+            let text = try JSON(encoding: record).prettyText + "\n"
+            try Files.replace(recordPath(path), Array(text.utf8), mode: 0o600)
+        } catch {
+            throw Failure(.host, "write", recordPath(path), error as? Errno ?? Errno.last)
+        }
+    }
+
+    func remove(_ entry: Entry) throws(Failure) {
+        do throws(Errno) {
+            let file = try Descriptor.open(entry.path, O_RDONLY)
+            guard try file.tryLock() else {
+                throw Errno(code: EBUSY)
+            }
+            // The record first: without one it is no image.
+            for path in [recordPath(entry.path), entry.path] { try Errno.check { unlink(path) } }
+        } catch {
+            if error == .busy {
+                throw Failure(
+                    .busy, "remove image", entry.stem, "a running machine has it", remedy: "stop the machine first")
+            }
+            throw Failure(.host, "remove", entry.path, error)
+        }
+    }
+
+    /// Held by who uses the image, so that nobody removes it.
+    static func hold(_ path: String) throws(Failure) -> HeldDescriptor {
+        do throws(Errno) {
+            let file = try Descriptor.open(path, O_RDONLY)
+            try Errno.check { flock(file.raw, LOCK_SH) }
+            return HeldDescriptor(file)
+        } catch {
+            throw Failure(.image, "open", path, error)
+        }
+    }
+
+    // MARK: - Those on their way
+
+    struct Partial {
+        var stem: String
+        var record: PartialFile.Record
+    }
+
+    var partials: [Partial] {
+        Files.names(folder).filter { $0.hasSuffix(".part") }.sorted().compactMap { name in
+            guard let text = FileTree().text("\(folder)/\(name).json"),
+                let record = try? JSON(parsing: text).decode(PartialFile.Record.self)
+            else { return nil }
+            return Partial(stem: String(name.dropLast(5)), record: record)
+        }
+    }
+
+    func remove(_ partial: Partial) throws(Failure) {
+        guard let lock = try? Descriptor.open(lockPath(partial.stem), O_RDWR | O_CREAT), (try? lock.tryLock()) == true
+        else {
+            throw Failure(.busy, "remove image", partial.stem, "it is being fetched", remedy: "stop that first")
+        }
+        PartialFile.remove(partPath(partial.stem))
+        unlink(newPath(partial.stem))
+        unlink(lockPath(partial.stem))
+    }
+}
+
+extension ImageCache.Entry {
+    /// What was only in memory when the host crashed may be lost.
+    var isTrusted: Bool {
+        let size = (try? Files.status(path)).map { UInt64($0.st_size) }
+        return size == record.image.fileSize && (record.boot == nil || record.boot == PartialFile.boot)
+    }
+}

@@ -1,0 +1,175 @@
+import Glibc
+
+/// The commands about the cache of images.
+enum ImageVerbs {
+    static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
+        let cache = ImageCache(folder: Folders(arguments, uid: geteuid()).images)
+        switch arguments.imagesVerb {
+        case .ls: return try list(arguments, cache)
+        case .pull: return try pull(arguments, log)
+        case .rm: return try remove(arguments, cache, log)
+        case .verify: return try verify(arguments, cache, log)
+        }
+    }
+
+    private static func list(_ arguments: Arguments, _ cache: ImageCache) throws -> Int32 {
+        let (entries, partials) = (cache.entries, cache.partials)
+        if arguments.json {
+            let images: [JSON] = try entries.map {
+                try ["name": .string($0.stem), "path": .string($0.path), "image": JSON(encoding: $0.record)]
+            }
+            let parts: [JSON] = try partials.map {
+                try [
+                    "name": .string($0.stem), "source": .string($0.record.source),
+                    "done": .integer(Int64(clamping: $0.record.present.count)),
+                    "total": JSON(encoding: $0.record.validators.length),
+                ]
+            }
+            print(
+                (["cache": .string(cache.folder), "images": .array(images), "partial": .array(parts)] as JSON)
+                    .prettyText)
+            return 0
+        }
+        if entries.isEmpty, partials.isEmpty {
+            print("no images are kept in \(cache.folder)")
+            return 0
+        }
+        let rows = entries.map { entry in
+            let image = entry.record.image
+            let onDisk =
+                (try? Files.status(entry.path)).map { ByteCount(UInt64($0.st_blocks) * 512).description } ?? "-"
+            return [
+                entry.stem, image.format.rawValue, image.virtualSize.description, onDisk, age(entry.record.fetched),
+                entry.record.source,
+            ]
+        }
+        let unfinished = partials.map { partial in
+            let (done, total) = (partial.record.present.count, partial.record.validators.length)
+            let share = total.map { $0 == 0 ? "" : " of \(ByteCount($0))" } ?? ""
+            return [partial.stem, "part", "\(ByteCount(done))\(share)", "-", "-", partial.record.source]
+        }
+        print(Table.text(["NAME", "FORMAT", "SIZE", "ON DISK", "FETCHED", "FROM"], rows + unfinished, right: 2..<4))
+        return 0
+    }
+
+    private static func age(_ time: Int64) -> String {
+        let seconds = max(0, Int64(Glibc.time(nil)) - time)
+        if seconds < 3600 { return "\(seconds / 60) min ago" }
+        return seconds < 172_800 ? "\(seconds / 3600) h ago" : "\(seconds / 86400) days ago"
+    }
+
+    private static func pull(_ arguments: Arguments, _ log: Log) throws -> Int32 {
+        let searchPath = Environment.current["PATH"] ?? ""
+        let facts = try Facts.read(for: arguments, searchPath: searchPath)
+        let finder = Preparation.imageFinder(arguments)
+        for name in arguments.images {
+            let path: String
+            switch try finder.locate(name, arguments, facts) {
+            case .disk(let file): path = file
+            case .fetch(let request):
+                let loop = try EventLoop()
+                let fetch = try ImageFetch(request, loop: loop, log: log)
+                path = try fetch.wait().path
+                try fetch.waitForEnd()
+            }
+            print(path)
+            fflush(nil)
+        }
+        return 0
+    }
+
+    /// Those of a name, which may be cut short as long as it is one image's.
+    private static func named<Item>(_ name: String, _ items: [Item], _ stem: (Item) -> String) throws(Failure) -> Item?
+    {
+        if let exact = items.first(where: { stem($0) == name }) { return exact }
+        let fitting = items.filter { !name.isEmpty && stem($0).hasPrefix(name) }
+        if fitting.count < 2 { return fitting.first }
+        throw Failure(
+            .usage, "choose image", name, "it could be \(fitting.map(stem).joined(separator: " or "))",
+            remedy: "give more of the name")
+    }
+
+    private static func remove(_ arguments: Arguments, _ cache: ImageCache, _ log: Log) throws -> Int32 {
+        if arguments.all {
+            var failures: [Failure] = []
+            for entry in cache.entries {
+                do throws(Failure) { try cache.remove(entry) } catch { failures.append(error) }
+            }
+            for partial in cache.partials {
+                do throws(Failure) { try cache.remove(partial) } catch { failures.append(error) }
+            }
+            for failure in failures { log.failure(failure) }
+            return failures.first?.kind.rawValue ?? 0
+        }
+        for name in arguments.images {
+            if let entry = try named(name, cache.entries, \.stem) {
+                try cache.remove(entry)
+                log.note("removed \(entry.stem)")
+            } else if let partial = try named(name, cache.partials, \.stem) {
+                try cache.remove(partial)
+                log.note("removed what was there of \(partial.stem)")
+            } else {
+                throw unknown(name, cache)
+            }
+        }
+        return 0
+    }
+
+    private static func unknown(_ name: String, _ cache: ImageCache) -> Failure {
+        Failure(.usage, "find image", name, "it is not in \(cache.folder)", remedy: "see snabbvm images")
+    }
+
+    /// Reads each image, and compares it with what was fetched.
+    private static func verify(_ arguments: Arguments, _ cache: ImageCache, _ log: Log) throws -> Int32 {
+        var entries = cache.entries
+        if !arguments.images.isEmpty {
+            entries = try arguments.images.map { name in
+                guard let entry = try named(name, entries, \.stem) else { throw unknown(name, cache) }
+                return entry
+            }
+        }
+        var results: [JSON] = []
+        var code: Int32 = 0
+        for entry in entries {
+            let failure = try problem(of: entry)
+            results.append([
+                "name": .string(entry.stem), "right": .bool(failure == nil),
+                "message": failure.map { .string($0.line) } ?? .null,
+            ])
+            if let failure {
+                code = failure.kind.rawValue
+                if !arguments.json { log.failure(failure) }
+            } else if !arguments.json {
+                print("\(entry.stem): right")
+            }
+        }
+        if arguments.json { print(JSON.array(results).prettyText) }
+        return code
+    }
+
+    private static func problem(of entry: ImageCache.Entry) throws(Failure) -> Failure? {
+        guard let wanted = entry.record.content ?? (entry.record.packer == nil ? entry.record.digest : nil) else {
+            return Failure(
+                .checksum, "verify", entry.stem, "no digest of it is known: its fetch was cut short at the very end",
+                remedy: "remove it, and fetch it again")
+        }
+        var digester = try Digester(wanted.algorithm)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+        defer { buffer.deallocate() }
+        do throws(Errno) {
+            let file = try Descriptor.open(entry.path, O_RDONLY)
+            while true {
+                let count = try Errno.check { read(file.raw, buffer.baseAddress, buffer.count) }
+                if count == 0 { break }
+                digester.add(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            }
+        } catch {
+            throw Failure(.image, "read image", entry.path, error)
+        }
+        if digester.digest == wanted { return nil }
+        return Failure(
+            .checksum, "verify", entry.stem,
+            "its \(wanted.algorithm.rawValue) is \(digester.digest.hex), and was \(wanted.hex) when it was fetched",
+            remedy: "remove it with snabbvm images rm, and fetch it again")
+    }
+}
