@@ -11,7 +11,10 @@ RUN_PACKAGES := ca-certificates gpgv ovmf pci.ids qemu-system-x86 qemu-utils sea
 TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool gnupg iproute2 iputils-ping lz4 mount openssl p7zip-full procps \
 	python3 tar tcpdump tesseract-ocr tigervnc-tools util-linux vncsnapshot xz-utils zip zstd
 
-.PHONY: run test fuzz build release demo switch e2e-pci bench bench-switch lint format install packages test-packages bench-packages clean
+BENCH_PACKAGES := aria2 coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-light procps python3 qemu-block-extra strace \
+	util-linux xz-utils zstd
+
+.PHONY: run test fuzz build release demo switch e2e-pci bench bench-images bench-switch lint format install packages test-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
@@ -51,6 +54,10 @@ e2e-pci: test-packages release demo
 bench: bench-packages release demo
 	Benchmarks/run
 
+# How images are fetched, beside curl, aria2c, QEMU's own driver and nbdkit.
+bench-images: bench-packages release demo
+	Benchmarks/images
+
 # The switches alone; on a machine with nothing else to do.
 bench-switch: bench-packages release
 	Benchmarks/switch
@@ -74,7 +81,7 @@ test-packages:
 	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
 
 bench-packages:
-	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) coreutils dpdk-dev genisoimage strace util-linux
+	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) $(BENCH_PACKAGES)
 
 clean:
 	rm -rf .build build

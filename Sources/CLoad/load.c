@@ -248,6 +248,15 @@ void cdigest_begin(int kind, void *state) {
         table.SHA512_Init(state);
 }
 
+bool cdigest_is_sound(int kind, const void *state, uint64_t offset) {
+    if (kind == CDIGEST_SHA256) {
+        const SHA256_CTX *sha256 = state;
+        return sha256->num == offset % SHA256_CBLOCK && sha256->md_len == SHA256_DIGEST_LENGTH;
+    }
+    const SHA512_CTX *sha512 = state;
+    return sha512->num == offset % SHA512_CBLOCK && sha512->md_len == SHA512_DIGEST_LENGTH;
+}
+
 void cdigest_add(int kind, void *state, const void *bytes, size_t count) {
     if (kind == CDIGEST_SHA256)
         table.SHA256_Update(state, bytes, count);

@@ -15,6 +15,11 @@ enum FailureKind: Int32, CaseIterable, Codable {
     case port = 13
     case fetch = 14
     case checksum = 15
+    /// Between the processes that bring an image: an archive lacks a file that need not be there.
+    case noMember = 100
+
+    /// For users.
+    static var shown: [FailureKind] { allCases.filter { $0 != .noMember } }
 
     var meaning: String {
         switch self {
@@ -32,6 +37,7 @@ enum FailureKind: Int32, CaseIterable, Codable {
         case .port: "a NIC port can't be taken, or its switch does not run"
         case .fetch: "an image can't be fetched: its address, server, certificate or connection"
         case .checksum: "an image is not what its checksum or signature says"
+        case .noMember: "an archive lacks a file"
         case .cleanup: "the machine ended well, but something could not be given back"
         }
     }
@@ -59,6 +65,11 @@ struct Failure: Error, Equatable, Codable {
         self.init(
             full ? .noSpace : kind, operation, subject, errno.description,
             remedy: full ? "make room there, or choose another folder with --scratch, --state or --cache" : remedy)
+    }
+
+    /// What nothing here knows a better word for.
+    static func unforeseen(_ error: any Error, _ operation: String, _ subject: String) -> Failure {
+        Failure(.unexpected, operation, subject, "\(error)", remedy: "please report this")
     }
 
     var line: String {

@@ -48,10 +48,9 @@ struct Fetches {
 
     /// For a plan that is only looked at.
     private func standIn(_ path: String) -> DiskImage {
-        DiskImage(
-            path: path, format: arguments.format ?? .qcow2, virtualSize: ByteCount(1), isBlockDevice: false,
-            fileSize: 1,
-            allocated: 1, modified: 0)
+        var image = DiskImage.placeholder
+        (image.path, image.format) = (path, arguments.format ?? .qcow2)
+        return image
     }
 
     private func expected(_ request: FetchRequest, _ inspected: inout Inspected) -> DiskImage {
@@ -81,8 +80,11 @@ struct Fetches {
     }
 
     /// Nobody is to remove the image while a machine has it.
-    func hold(_ image: DiskImage?) throws(Failure) -> HeldDescriptor? {
-        guard let image, image.source != nil, image.served == nil, access(image.path, F_OK) == 0 else { return nil }
-        return try ImageCache.hold(image.path)
+    func hold(_ images: DiskImage?...) throws(Failure) -> [HeldDescriptor] {
+        var held: [HeldDescriptor] = []
+        for image in images.compactMap(\.self) where image.source != nil && image.served == nil {
+            if access(image.path, F_OK) == 0 { held.append(try ImageCache.hold(image.path)) }
+        }
+        return held
     }
 }

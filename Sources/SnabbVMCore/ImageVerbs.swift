@@ -39,7 +39,8 @@ enum ImageVerbs {
             let onDisk =
                 (try? Files.status(entry.path)).map { ByteCount(UInt64($0.st_blocks) * 512).description } ?? "-"
             return [
-                entry.stem, image.format.rawValue, image.virtualSize.description, onDisk, age(entry.record.fetched),
+                entry.stem, image.format.rawValue, image.virtualSize.description, onDisk,
+                MachineStatus.age(since: entry.record.fetched),
                 entry.record.source,
             ]
         }
@@ -50,12 +51,6 @@ enum ImageVerbs {
         }
         print(Table.text(["NAME", "FORMAT", "SIZE", "ON DISK", "FETCHED", "FROM"], rows + unfinished, right: 2..<4))
         return 0
-    }
-
-    private static func age(_ time: Int64) -> String {
-        let seconds = max(0, Int64(Glibc.time(nil)) - time)
-        if seconds < 3600 { return "\(seconds / 60) min ago" }
-        return seconds < 172_800 ? "\(seconds / 3600) h ago" : "\(seconds / 86400) days ago"
     }
 
     private static func pull(_ arguments: Arguments, _ log: Log) throws -> Int32 {
@@ -98,6 +93,7 @@ enum ImageVerbs {
             for partial in cache.partials {
                 do throws(Failure) { try cache.remove(partial) } catch { failures.append(error) }
             }
+            try cache.removeStrays()
             for failure in failures { log.failure(failure) }
             return failures.first?.kind.rawValue ?? 0
         }

@@ -20,7 +20,7 @@ public enum Launcher {
     }
 
     private static func unforeseen(_ error: any Error) -> Failure {
-        error as? Failure ?? Failure(.unexpected, "go on", "", "\(error)", remedy: "please report this")
+        error as? Failure ?? .unforeseen(error, "go on", "")
     }
 
     private static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
@@ -66,14 +66,14 @@ public enum Launcher {
         var ending: Ending
         var machine: Machine?
         var stateLock: Descriptor?
-        var held: HeldDescriptor?
+        var held: [HeldDescriptor] = []
         // Held until the NICs are back.
         let locks = NICLocks()
         do {
             if !ledger.isEmpty { try clear(ledger, log) }
             stateLock = try folders.lockState(ledger)
             let preparation = try Preparation(arguments, loop, locks: locks, ledger: ledger, log: log)
-            held = preparation.heldImage
+            held = preparation.heldImages
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
             try StepRunner(ledger: ledger, loop: loop, folders: folders, log: log).run(plan.steps)
@@ -89,7 +89,7 @@ public enum Launcher {
         let (code, line) = end(ending, machine, ledger, loop, arguments, log)
         // Whoever waits for the end may start it again at once.
         _ = consume stateLock
-        withExtendedLifetime(held) { held = nil }
+        withExtendedLifetime(held) {}
         locks.release()
         machine?.tellEnd(line, code: code)
         return code

@@ -8,7 +8,7 @@ struct Preparation {
     /// Still at work, where the machine boots before its image is all here.
     let fetch: ImageFetch?
     /// Kept open, so that nobody removes the image from the cache.
-    let heldImage: HeldDescriptor?
+    let heldImages: [HeldDescriptor]
 
     /// `ledger` is nil where nothing may be changed and so nothing be fetched.
     init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks, ledger: Ledger?, log: Log) throws {
@@ -51,7 +51,7 @@ struct Preparation {
         try filters?.finish(.usage, "use the ports'", "filters")
         let fetches = Fetches(arguments, facts, folders, loop: loop, log: log)
         fetch = try fetches.bring(wanted?.request, wantedCD?.request, into: &inspected, ledger)
-        heldImage = try fetches.hold(inspected.image)
+        heldImages = try fetches.hold(inspected.image, inspected.cdrom)
         plan = try Plan(arguments, facts, inspected)
     }
 
@@ -119,6 +119,8 @@ struct Preparation {
         guard Address(name) != nil else { return Wanted(path: try finder.find(name, what: "CD"), format: .iso) }
         var others = arguments
         (others.checksum, others.keyring, others.member, others.format) = (nil, nil, nil, .iso)
+        // Those are for the image's server.
+        others.web.headers = []
         switch try finder.locate(name, others, facts) {
         case .disk(let path): return Wanted(path: path, format: .iso)
         case .fetch(let request): return Wanted(request: request)

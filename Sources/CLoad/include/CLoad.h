@@ -75,6 +75,11 @@ void cgzip_free(cgzip *gzip);
 
 enum { CDIGEST_SHA256 = 256, CDIGEST_SHA512 = 512, CDIGEST_STATE = 216, CDIGEST_LONGEST = 64 };
 void cdigest_begin(int kind, void *state);
+/// Whether bytes that were kept can be a state after so many others.
+bool cdigest_is_sound(int kind, const void *state, uint64_t offset);
 void cdigest_add(int kind, void *state, const void *bytes, size_t count);
 /// The length of the digest.
 int cdigest_finish(int kind, void *state, unsigned char *digest);
+
+/// An enumeration in some versions of libcurl, and a number in others.
+enum { CCURL_NETRC_OPTIONAL = CURL_NETRC_OPTIONAL };

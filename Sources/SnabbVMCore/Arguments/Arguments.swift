@@ -95,7 +95,7 @@ enum Verb: String, CaseIterable {
         switch self {
         case .run: "[run] [options] IMAGE [PORT…]"
         case .demo: "demo [options]"
-        case .images: "images [ls | pull IMAGE… | rm NAME… | verify [NAME…]]"
+        case .images: "images [ls|pull|rm|verify] [NAME…] [--json]"
         case .check: "check [options] [PORT…]"
         case .nics: "nics [--json]"
         case .status: "status [--name NAME] [--json]"

@@ -32,7 +32,7 @@ enum Help {
             "SNABBVM_MEMORY=4G, --copy as SNABBVM_COPY=yes; lists (--ssh-key, --publish, --header, --qemu-arg) one a line.",
             "", "Exit codes: 0 the guest powered off, or was stopped as asked",
         ]
-        for kind in FailureKind.allCases {
+        for kind in FailureKind.shown {
             lines.append(
                 String(repeating: " ", count: kind.rawValue < 10 ? 12 : 11) + "\(kind.rawValue) \(kind.meaning)")
         }

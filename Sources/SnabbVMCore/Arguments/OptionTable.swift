@@ -42,6 +42,9 @@ struct OptionRow: Sendable {
         "SNABBVM_" + name.uppercased().split(separator: "-").joined(separator: "_")
     }
 
+    /// A password can be in it.
+    var isSecret: Bool { name == "header" }
+
     var placeholder: String? {
         switch kind {
         case .flag: nil
@@ -106,7 +109,8 @@ struct OptionRow: Sendable {
             "lazy", nil, .images, .flag { $0.lazy = $1 },
             "boot at once; what is not here yet comes while the machine runs"),
         .init(
-            "cache", nil, .images, .text("DIR", \.cache), "where fetched images are kept (images, below --scratch)",
+            "cache", nil, .images, .text("DIR", \.cache),
+            "where fetched images are kept (images, below --state or --scratch)",
             for: .fetching),
         .init(
             "header", nil, .images,
@@ -196,7 +200,7 @@ struct OptionRow: Sendable {
             }, "name of the machine (vm)", for: .everywhere),
         .init(
             "state", nil, .host, .text("DIR", \.state),
-            "keep the machine's disk here and boot it again; else changes are lost"),
+            "keep the machine's disk here and boot it again; else changes are lost", for: .fetching),
         .init(
             "scratch", nil, .host, .text("DIR", \.scratch), "where disks are that are not kept (/var/lib/snabbvm)",
             for: .fetching),

@@ -11,7 +11,8 @@ enum Parser {
 
         for row in rows where row.applies(to: verb) && ![.help, .version].contains(row.verb) {
             guard let text = environment[row.environmentName] else { continue }
-            try apply(row, text, "\(row.environmentName)=\(text)", to: &arguments)
+            let shown = row.isSecret ? row.environmentName : "\(row.environmentName)=\(text)"
+            try apply(row, text, shown, to: &arguments)
         }
         forgetLists(of: ignored, in: &arguments)
         let rest = try read(words, into: &arguments, for: verb)
@@ -53,7 +54,8 @@ enum Parser {
                 guard let value = attached ?? rest.popFirst() else {
                     throw usage("use", word, "it needs a value, \(row.placeholder ?? "")")
                 }
-                try apply(row, value, attached == nil ? "\(word) \(value)" : word, to: &arguments)
+                let shown = row.isSecret ? "--\(row.name)" : attached == nil ? "\(word) \(value)" : word
+                try apply(row, value, shown, to: &arguments)
             }
         }
         return operands
@@ -95,7 +97,7 @@ enum Parser {
         case .list(let placeholder, let add):
             let items = shown.hasPrefix("SNABBVM_") ? text.split(separator: "\n").map(String.init) : [text]
             for item in items where !add(&arguments, item) {
-                throw usage("use", shown, "'\(item)' is not \(placeholder)")
+                throw usage("use", shown, (row.isSecret ? "it" : "'\(item)'") + " is not \(placeholder)")
             }
         }
     }

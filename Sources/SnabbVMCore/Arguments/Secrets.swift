@@ -3,7 +3,7 @@ import Glibc
 
 /// What other users can see of this process's arguments.
 enum Secrets {
-    /// Puts stars over the logins in addresses and over headers, as soon as they are read.
+    /// Puts stars over what is secret in addresses, and over headers, as soon as they are read.
     static func hide() {
         var isHeader = false
         for argument in argumentsInMemory {
@@ -11,22 +11,24 @@ enum Secrets {
             let attached = text.hasPrefix("--header=")
             if isHeader || attached, !text.hasPrefix("@") {
                 cover(argument, from: attached ? "--header=".utf8.count : 0, to: text.utf8.count)
-            } else if let login = login(in: text) {
-                cover(argument, from: login.lowerBound, to: login.upperBound)
+            } else {
+                for secret in secrets(in: text) { cover(argument, from: secret.lowerBound, to: secret.upperBound) }
             }
             isHeader = text == "--header"
         }
     }
 
-    /// Between the two slashes and the last @ before the next one.
-    static func login(in text: String) -> Range<Int>? {
+    /// In an address: the login before the host, and what follows the question mark, which can be one too.
+    static func secrets(in text: String) -> [Range<Int>] {
         let bytes = Array(text.utf8)
         guard let colon = bytes.indices.first(where: { bytes[$0...].starts(with: Array("://".utf8)) }) else {
-            return nil
+            return []
         }
         let start = colon + 3
-        let end = bytes[start...].firstIndex { $0 == UInt8(ascii: "/") } ?? bytes.count
-        return bytes[start..<end].lastIndex(of: UInt8(ascii: "@")).map { start..<$0 }
+        let end = bytes[start...].firstIndex { [UInt8(ascii: "/"), UInt8(ascii: "?")].contains($0) } ?? bytes.count
+        let login = bytes[start..<end].lastIndex(of: UInt8(ascii: "@")).map { start..<$0 }
+        let query = bytes[end...].firstIndex(of: UInt8(ascii: "?")).map { $0 + 1..<bytes.count }
+        return [login, query].compactMap(\.self)
     }
 
     private static func cover(_ argument: UnsafeMutablePointer<CChar>, from: Int, to: Int) {

@@ -11,8 +11,6 @@ struct Address: Codable, Equatable {
         guard scheme.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "+-.".contains($0)) }) else {
             return nil
         }
-        // A space or a control character in it would end a line of the request.
-        guard text.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7f }) else { return nil }
         self.text = text
     }
 
@@ -27,6 +25,24 @@ struct Address: Codable, Equatable {
         let host = text[start..<end].lastIndex(of: "@").map { text[text.index(after: $0)..<end] } ?? text[start..<end]
         return (text[..<start], host, text[end..<query], text[query...])
     }
+
+    /// What can't be asked for at all.
+    func refuseUnknown() throws(Failure) {
+        guard Address.schemes.contains(scheme) else {
+            throw Failure(
+                .usage, "fetch", shown, "\(scheme) is none of \(Address.schemes.joined(separator: ", "))",
+                remedy: "look at the address once more")
+        }
+        // It would end a line of the request.
+        guard text.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7f }) else {
+            throw Failure(
+                .usage, "fetch", shown, "there is a space or a control character in it",
+                remedy: "write %20 for a space")
+        }
+    }
+
+    /// Who is spoken to.
+    var origin: String { "\(scheme)://\(parts.host)".lowercased() }
 
     /// Without a login, and without the query, which can be a password as well.
     var shown: String {

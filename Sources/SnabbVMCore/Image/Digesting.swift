@@ -24,7 +24,7 @@ struct Digester {
             throw Failure(.host, "load", "libcrypto", String(cString: why), remedy: "apt-get install libssl3")
         }
         if let kept, kept.algorithm == algorithm, let bytes = [UInt8](hexadecimal: kept.state),
-            bytes.count == state.count
+            bytes.count == state.count, cdigest_is_sound(algorithm.kind, bytes, kept.offset)
         {
             (state, offset) = (bytes, kept.offset)
         } else {

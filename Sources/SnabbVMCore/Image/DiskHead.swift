@@ -28,8 +28,10 @@ struct DiskHead {
 
     var isDisk: Bool { hasFormat || hasBootSector }
 
-    /// It names the files that have the data, which could be any.
-    var isDescriptor: Bool { has("# Disk DescriptorFile") }
+    /// It names the files that have the data, which could be any: in words, or in a VMDK without data of its own.
+    var isDescriptor: Bool {
+        has("# Disk DescriptorFile") || has("KDMV") && has([UInt8](repeating: 0, count: 8), at: 12)
+    }
 
     /// qcow2 with its data in another file, as a bit of its header says.
     var hasExternalData: Bool {

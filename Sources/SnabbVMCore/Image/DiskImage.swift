@@ -16,8 +16,17 @@ struct DiskImage: Codable, Equatable {
     var encryption: String?
     /// Where it was fetched from, without what must not be shown.
     var source: String?
+    /// Of the file as it was fetched: the same image, whenever and wherever to.
+    var digest: String?
     /// The socket at which it can be read while it is not all here yet.
     var served: String?
+
+    /// For what is not known yet.
+    static var placeholder: DiskImage {
+        DiskImage(
+            path: "", format: .qcow2, virtualSize: ByteCount(1), isBlockDevice: false, fileSize: 1, allocated: 1,
+            modified: 0)
+    }
 }
 
 /// Reads an image in two steps, so that others can work while qemu-img does.
@@ -59,7 +68,9 @@ struct ImageInspection {
         // Made for images that could be anybody's: a broken one must not take the host's memory or time.
         command.addressSpace = 2 << 30
         command.cpuSeconds = 20
-        job = try Job(command, in: loop, limit: .seconds(30), kind: .image)
+        // From a socket it comes as fast as its server sends it.
+        let limit = target == path ? Duration.seconds(30) : .seconds(24 * 3600)
+        job = try Job(command, in: loop, limit: limit, kind: .image)
     }
 
     /// The file and its first bytes.

@@ -9,6 +9,8 @@ struct FetchRequest: Codable, Equatable {
 
     var source: Source
     var cache: String
+    /// Nobody named that folder.
+    var cacheIsDefault = false
     var web = WebSettings()
     /// As --checksum has it.
     var checksum: String?
@@ -19,8 +21,8 @@ struct FetchRequest: Codable, Equatable {
     /// Where a machine is to read the image before it is all here.
     var lazySocket: String?
     var lazyOwner: User?
-    /// The machine already runs on it: an earlier process of this kind has died.
-    var isContinued = false
+    /// What a machine already runs on: an earlier process of this kind has died.
+    var continued: DiskImage?
     /// Who unpacks.
     var worker: User?
     var qemuImg: String
@@ -50,8 +52,8 @@ enum FetchEvent: Codable {
     case progress(FetchProgress)
     /// Here, whole, and right.
     case ready(DiskImage)
-    /// It can be read at its socket.
-    case served(DiskImage)
+    /// It can be read at its socket; and what it must turn out to be.
+    case served(DiskImage, Digest?)
     /// What was served is here now, whole and right.
     case whole
     case failed(Failure)

@@ -18,6 +18,8 @@ struct ImageCache {
         var fetched: Int64
         /// Until it is known to be on the disk, its content is only trusted in this boot.
         var boot: String?
+        /// Whose word it was found to agree with.
+        var checkedBy: String?
     }
 
     struct Entry {
@@ -50,6 +52,16 @@ struct ImageCache {
     }
 
     func lock(_ stem: String, onWait: () -> Void) throws(Failure) -> Lock {
+        try lock(stem) { () -> Bool in
+            onWait()
+            return true
+        }!
+    }
+
+    /// nil where another has it.
+    private func lockAtOnce(_ stem: String) throws(Failure) -> Lock? { try lock(stem) { false } }
+
+    private func lock(_ stem: String, waits: () -> Bool) throws(Failure) -> Lock? {
         let path = lockPath(stem)
         var madeFolders: [String] = []
         do throws(Errno) {
@@ -57,8 +69,10 @@ struct ImageCache {
                 madeFolders += Files.missingFolders(folder)
                 // Images hold what their makers put into them.
                 try Files.makeFolders(folder, mode: 0o700)
-                if let file = try ImageCache.lockedFile(path, onWait) {
-                    return Lock(path, file, madeFolders: madeFolders)
+                switch try ImageCache.lockedFile(path, waits) {
+                case .locked(let file): return Lock(path, file, madeFolders: madeFolders)
+                case .busy: return nil
+                case .gone: continue
                 }
             }
         } catch {
@@ -67,20 +81,26 @@ struct ImageCache {
         }
     }
 
-    /// nil where another's end took away the file, or the empty folder.
-    private static func lockedFile(_ path: String, _ onWait: () -> Void) throws(Errno) -> HeldDescriptor? {
+    private enum Attempt {
+        case locked(HeldDescriptor)
+        case busy
+        /// Another's end took away the file, or the empty folder.
+        case gone
+    }
+
+    private static func lockedFile(_ path: String, _ waits: () -> Bool) throws(Errno) -> Attempt {
         let raw = clinux_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
-        if raw < 0, Errno.last == .notFound { return nil }
+        if raw < 0, Errno.last == .notFound { return .gone }
         let file = Descriptor(try Errno.check { raw })
         if try !file.tryLock() {
-            onWait()
+            if !waits() { return .busy }
             try Errno.check { flock(file.raw, LOCK_EX) }
         }
         let ours = try file.status()
         guard let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev else {
-            return nil
+            return .gone
         }
-        return HeldDescriptor(file)
+        return .locked(HeldDescriptor(file))
     }
 
     /// The files of one source: a name for people, and a digest of what makes it another source.
@@ -109,14 +129,30 @@ struct ImageCache {
         Files.names(folder).filter { $0.hasSuffix(ImageCache.diskSuffix) }.compactMap { name in
             let path = "\(folder)/\(name)"
             guard let text = FileTree().text(recordPath(path)),
-                let record = try? JSON(parsing: text).decode(Record.self)
+                var record = try? JSON(parsing: text).decode(Record.self)
             else { return nil }
+            // The folder may be mounted elsewhere by now.
+            record.image.path = path
             return Entry(stem: String(name.dropLast(ImageCache.diskSuffix.count)), record: record, path: path)
         }.sorted { ($0.record.fetched, $0.stem) < ($1.record.fetched, $1.stem) }
     }
 
-    /// The newest of a source.
-    func newest(_ stem: String) -> Entry? { entries.last { $0.stem.dropLast(9) == stem && $0.isTrusted } }
+    /// The newest of a source; with a digest, the newest of those that have it.
+    func newest(_ stem: String, of source: String, with digest: Digest? = nil) -> Entry? {
+        entries.last {
+            $0.stem.dropLast(9) == stem && $0.record.source == source && $0.isTrusted
+                && (digest == nil || $0.record.digest == digest)
+        }
+    }
+
+    /// Where nobody named the folder, another user may have made it first, with images of his own.
+    func refuseStrangers() throws(Failure) {
+        guard let status = try? Files.status(folder) else { return }
+        if [0, geteuid()].contains(status.st_uid), status.st_mode & 0o022 == 0 { return }
+        throw Failure(
+            .host, "trust", folder, "it belongs to another user, or others may write it",
+            remedy: "choose a folder of your own with --cache")
+    }
 
     func write(_ record: Record, for path: String) throws(Failure) {
         do {
@@ -172,13 +208,42 @@ struct ImageCache {
     }
 
     func remove(_ partial: Partial) throws(Failure) {
-        guard let lock = try? Descriptor.open(lockPath(partial.stem), O_RDWR | O_CREAT), (try? lock.tryLock()) == true
-        else {
+        guard let lock = try lockAtOnce(partial.stem) else {
             throw Failure(.busy, "remove image", partial.stem, "it is being fetched", remedy: "stop that first")
         }
         PartialFile.remove(partPath(partial.stem))
-        unlink(newPath(partial.stem))
-        unlink(lockPath(partial.stem))
+        for path in strays(partial.stem) { unlink(path) }
+        lock.release()
+    }
+
+    /// What a killed unpacker leaves.
+    private func strays(_ stem: String) -> [String] { ["", ".layer", ".text"].map { newPath(stem) + $0 } }
+
+    /// What nobody can use: of fetches that were killed, and images without a record or records without one.
+    func removeStrays() throws(Failure) {
+        let names = Files.names(folder)
+        let kept = Set(entries.map(\.stem))
+        for name in names {
+            guard let dot = name.lastIndex(of: "."), let stem = ImageCache.stem(in: name) else { continue }
+            let isFinished = [".disk", ".json"].contains(name[dot...]) && !name.hasSuffix(".part.json")
+            if isFinished {
+                if !kept.contains(String(name[..<dot])) { unlink("\(folder)/\(name)") }
+            } else if let lock = try lockAtOnce(stem) {
+                PartialFile.remove(partPath(stem))
+                for path in strays(stem) { unlink(path) }
+                lock.release()
+            }
+        }
+    }
+
+    /// NAME-KEY, where it is a file of ours: the key is eight digits, and a version eight more.
+    private static func stem(in name: String) -> String? {
+        let suffixes = [".part.json", ".part", ".new.layer", ".new.text", ".new", ".lock", ".disk", ".json"]
+        guard let suffix = suffixes.first(where: name.hasSuffix) else { return nil }
+        let stem = name.dropLast(suffix.count)
+        let key = stem.suffix(9)
+        guard key.count == 9, key.first == "-", key.dropFirst().allSatisfy(\.isHexDigit) else { return nil }
+        return String(stem)
     }
 }
 

@@ -7,8 +7,10 @@ final class ImageFetch {
     private let log: Log
     private let display: ProgressDisplay
     private var pid: pid_t = 0
-    private var input: Outlet?
     private var hasEnded = false
+    private var isOver = false
+    private var started = ContinuousClock.now
+    private var deaths = 0
     private var result: Result<DiskImage, Failure>?
     private(set) var image: DiskImage?
 
@@ -27,6 +29,7 @@ final class ImageFetch {
 
     private func start() throws {
         hasEnded = false
+        started = .now
         let (theirInput, ours) = try Descriptor.pipe()
         let (reading, theirOutput) = try Descriptor.pipe()
         let (words, theirErrors) = try Descriptor.pipe()
@@ -56,8 +59,10 @@ final class ImageFetch {
             self.progress = progress
             if !isServed { display.show(progress) }
         case .ready(let image): succeed(image)
-        case .served(let image):
+        case .served(let image, let expected):
             succeed(image)
+            // The list may have another word for the next image by the time that another process goes on.
+            (request.checksum, request.keyring) = (expected?.description, nil)
             log.note("\(request.shown): booting while it is fetched (\(ByteCount(image.fileSize)))")
         case .whole:
             let length = image?.fileSize ?? 0
@@ -96,11 +101,22 @@ final class ImageFetch {
                     .fetch, "fetch", request.shown, "the process that did it ended with \(status)",
                     remedy: "start again: it goes on where it was"))
         }
-        guard isServed, progress?.state != .wrong else { return }
+        guard isServed, progress?.state != .wrong, !isOver else { return }
         // What is here stays here, and QEMU waits for whoever listens at the socket next.
         log.warning("the process that fetches \(request.shown) ended with \(status); starting another")
-        request.isContinued = true
-        loop.after(.milliseconds(500)) { [self] in try start() }
+        request.continued = image
+        // At once the first time, ever later while that does not help.
+        if ContinuousClock.now - started > .seconds(60) { deaths = 0 }
+        deaths += 1
+        loop.after(.milliseconds(200) * (1 << min(deaths, 7))) { [self] in
+            if !isOver { try start() }
+        }
+    }
+
+    /// The machine has ended.
+    func end() {
+        isOver = true
+        if !hasEnded { kill(pid, SIGKILL) }
     }
 
     /// Until it can be used.

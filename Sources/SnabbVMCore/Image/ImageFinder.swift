@@ -68,7 +68,8 @@ extension ImageFinder {
         if name == "demo" { return .disk(try demo()) }
         guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
         var request = FetchRequest(
-            source: .file(name), cache: Folders(arguments, uid: facts.privileges.uid).images, web: arguments.web,
+            source: .file(name), cache: Folders(arguments, uid: facts.privileges.uid).images,
+            cacheIsDefault: arguments.cache == nil, web: arguments.web,
             checksum: arguments.checksum, keyring: arguments.keyring.map(Files.absolute), format: arguments.format,
             member: arguments.member, maxSize: arguments.maxSize?.bytes, worker: facts.privileges.qemuUser,
             qemuImg: qemuImg, gpgv: Files.findProgram("gpgv", path: Environment.current["PATH"] ?? ""))
@@ -91,12 +92,7 @@ extension ImageFinder {
     }
 
     private func locate(_ address: Address, _ request: inout FetchRequest) throws(Failure) -> ImageLocation {
-        guard Address.schemes.contains(address.scheme) else {
-            throw Failure(
-                .usage, "fetch", address.shown,
-                "\(address.scheme) is none of \(Address.schemes.joined(separator: ", "))",
-                remedy: "look at the address once more")
-        }
+        try address.refuseUnknown()
         if address.scheme == "file" { return try locateFile(address.path, &request) }
         request.source = .url(address)
         return .fetch(request)
@@ -106,7 +102,7 @@ extension ImageFinder {
         let catalog = try ImageCatalog(files: catalogs)
         if let entry = catalog.entries[name], !places(name).contains(where: { access($0, F_OK) == 0 }) {
             guard let address = Address(entry.url) else {
-                throw Failure(.usage, "use", entry.file, "the url of \(name) is none: \(entry.url)")
+                throw Failure(.usage, "use", entry.file, "the url of \(name) is none")
             }
             if request.checksum == nil {
                 (request.checksum, request.keyring) = (entry.checksum?.text, request.keyring ?? entry.keyring)

@@ -43,9 +43,6 @@ final class NBDServer {
     func serve() throws {
         for client in Array(clients.values) { try client.serve() }
     }
-
-    /// Whether anybody waits for what is not there.
-    var hasWaiting: Bool { clients.values.contains { $0.isWaiting } }
 }
 
 /// One reader: the handshake of the protocol, then its requests, answered in their order.
@@ -102,8 +99,6 @@ private final class NBDClient {
         put(UInt16(0b11))
         try? flush()
     }
-
-    var isWaiting: Bool { reads.first.map { !$0.isAnswered && !isThere($0.range) } ?? false }
 
     private func handle(_ events: EventLoop.Events) throws {
         if events.contains(.writable) { try flush() }

@@ -8,6 +8,7 @@ struct OCIFetch {
     /// Where KubeVirt's containerDisk has it.
     private static let diskFolder = "disk"
     private static let longestText: UInt64 = 8 << 20
+    private static let mostRemoved = 1000
 
     init(_ worker: FetchWorker, _ path: String, _ tag: String?) {
         self.worker = worker
@@ -21,7 +22,16 @@ struct OCIFetch {
         var digest: Digest?
     }
 
-    func run(_ known: ImageCache.Entry?) throws {
+    func run(_ known: ImageCache.Entry?, _ expected: Digest?) throws {
+        if let expected {
+            // A folder has no digest, and what is in it has its own.
+            if Files.isFolder(path) {
+                throw Failure(
+                    .usage, "use", "--checksum", "\(path) is a folder",
+                    remedy: "leave it out: the blobs of a layout carry their digests")
+            }
+            try worker.compare(file: path, expected)
+        }
         let (layers, version) = try layers()
         let validators = Validators(etag: "\"\(version)\"")
         if let known, known.record.validators == validators { return try worker.use(known, nil) }
@@ -40,6 +50,11 @@ struct OCIFetch {
             guard let list = try text("manifest.json") else {
                 throw Failure(
                     .image, "use image", path, "it is no OCI layout and no archive of one: it has no index.json")
+            }
+            if Files.isFolder(path) {
+                throw Failure(
+                    .image, "use image", path, "it is an unpacked archive of docker save",
+                    remedy: "give the archive itself")
             }
             let names = try DockerArchive(list, path: path).layers(tag: tag)
             return (names.map { Layer(name: $0) }, names.joined(separator: " ") + (try fileMark()))
@@ -77,7 +92,7 @@ struct OCIFetch {
             return try Files.read(place, limit: Int(OCIFetch.longestText))
         } catch let failure as Failure {
             // That it holds no such file is an answer.
-            if failure.kind == .image, failure.cause.hasPrefix("it holds no '") { return nil }
+            if failure.kind == .noMember { return nil }
             throw failure
         } catch {
             throw error as? Failure ?? Failure(.image, "read image", path, "\(error)")
@@ -117,24 +132,10 @@ struct OCIFetch {
         let (status, head) = try ImageInspection.open(place)
         let file = try worker.open(place)
         let unpacking = try Unpacking(worker, file.raw, head, folder: OCIFetch.diskFolder, excluded: removed)
-        do {
-            var digest: Digest?
-            let follower = try worker.follow(file.raw, .sha256) { digest = $0 }
-            follower.tellEnd(UInt64(status.st_size))
-            unpacking.follower.tellEnd(UInt64(status.st_size))
-            try worker.loop.run { digest != nil }
-            if let expected = layer.digest { try worker.compare(digest!, expected) }
-            let member = try unpacking.finish()
-            removed += unpacking.removed
-            if member == nil {
-                unpacking.discard()
-                return false
-            }
-            try worker.publish(unpacking, validators, digest: digest, packer: "oci", member: member)
-        } catch {
-            unpacking.discard()
-            throw error
-        }
-        return true
+        let found = try unpacking.take(
+            whole: file.raw, UInt64(status.st_size), layer.digest,
+            record: { digest, member in worker.record(validators, digest, packer: "oci", member: member) })
+        removed += unpacking.removed.prefix(OCIFetch.mostRemoved)
+        return found
     }
 }

@@ -38,8 +38,8 @@ final class PartialFile {
     let path: String
     private(set) var record: Record
     let file: Descriptor
-    private let recordFile: Descriptor
-    private var recordSize = 0
+    /// The host has crashed since: what was not synced may be lost.
+    let isOfOtherBoot: Bool
     private var unsaved: UInt64 = 0
     private var nextSave = ContinuousClock.now
 
@@ -54,18 +54,22 @@ final class PartialFile {
         self.path = path
         do throws(Errno) {
             file = try Descriptor.open(path, O_RDWR | O_CREAT | O_NOFOLLOW)
-            recordFile = try Descriptor.open(path + ".json", O_RDWR | O_CREAT | O_NOFOLLOW)
         } catch {
             throw Failure(.host, "write", path, error)
         }
         let boot = PartialFile.boot
         let fresh = Record(source: source, boot: boot, begun: PartialFile.now)
         record = fresh
-        guard let bytes = try? recordFile.readAll(limit: 16 << 20),
-            let found = try? JSON(parsing: String(decoding: bytes, as: UTF8.self)).decode(Record.self),
+        guard let text = FileTree().text(path + ".json"),
+            let found = try? JSON(parsing: text).decode(Record.self),
             let status = try? file.status(), found.source == source, found.boot == boot || trustsCrash,
-            found.present.ranges.last?.upperBound ?? 0 <= UInt64(status.st_size)
-        else { return }
+            found.present.ranges.last?.upperBound ?? 0 <= UInt64(status.st_size),
+            found.validators.length ?? 0 <= UInt64(Int64.max)
+        else {
+            isOfOtherBoot = false
+            return
+        }
+        isOfOtherBoot = found.boot != boot
         record = found
         record.boot = boot
     }
@@ -112,15 +116,11 @@ final class PartialFile {
     /// So much is fetched twice at most when the launcher is killed.
     private static let saveEvery: UInt64 = 256 << 10
 
-    /// In place and in one write: a killed launcher leaves the old record or the new one.
+    /// A killed launcher leaves the old record or the new one.
     func save() throws(Failure) {
         let start = ContinuousClock.now
         do {
-            var bytes = Array(try JSON(encoding: record).text.utf8)
-            let size = bytes.count
-            bytes += [UInt8](repeating: 0x20, count: max(0, recordSize - size)) + [0x0a]
-            recordSize = max(recordSize, size)
-            _ = try Errno.check { pwrite(recordFile.raw, bytes, bytes.count, 0) }
+            try Files.replace(path + ".json", Array("\(try JSON(encoding: record).text)\n".utf8), mode: 0o600)
         } catch {
             throw Failure(.host, "write", path + ".json", error as? Errno ?? Errno.last)
         }

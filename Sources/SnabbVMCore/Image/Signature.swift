@@ -17,11 +17,13 @@ struct Signature {
     private static let suffixes = [".gpg", ".sign", ".asc", ".sig"]
 
     /// What was signed of the list. `beside` reads the file with this suffix, if there is one.
-    func verified(_ list: [UInt8], named name: String, beside: (String) -> [UInt8]?) throws -> [UInt8] {
+    func verified(_ list: [UInt8], named name: String, beside: (String) throws -> [UInt8]?) throws -> [UInt8] {
         let isInline = String(decoding: list.prefix(64 << 10), as: UTF8.self).contains(
             "-----BEGIN PGP SIGNED MESSAGE-----")
         if isInline { return try run(name, [list]) { ["--output", "-", $0[0]] } }
-        guard let signature = Signature.suffixes.lazy.compactMap(beside).first(where: { !$0.isEmpty }) else {
+        var signature: [UInt8] = []
+        for suffix in Signature.suffixes where signature.isEmpty { signature = try beside(suffix) ?? [] }
+        if signature.isEmpty {
             throw Failure(
                 .checksum, "trust", name,
                 "there is no signature beside it (\(Signature.suffixes.joined(separator: ", ")))",

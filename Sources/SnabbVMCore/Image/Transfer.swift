@@ -12,14 +12,14 @@ final class Transfer {
         /// What it is to bring; the end is unknown where the length is.
         var position: UInt64
         var limit: UInt64?
-        let isFirst: Bool
+        /// It asked for the file only if it is another one than is known.
+        var isConditional = false
         /// Somebody waits for it.
         let isWanted: Bool
 
-        init(_ range: (from: UInt64, to: UInt64?), isFirst: Bool, isWanted: Bool) {
+        init(_ range: (from: UInt64, to: UInt64?), isWanted: Bool = false) {
             position = range.from
             limit = range.to
-            self.isFirst = isFirst
             self.isWanted = isWanted
         }
     }
@@ -100,7 +100,7 @@ final class Transfer {
     /// All of it is here, but is it still what the server has?
     private func askAgain() throws {
         let request = try WebRequest(address, in: web, headOnly: true, patience: patience)
-        let connection = Connection((0, nil), isFirst: true, isWanted: false)
+        let connection = Connection((0, nil))
         connection.request = request
         connections = [connection]
         request.onEnd = { [self] failure in
@@ -137,7 +137,7 @@ final class Transfer {
         }
     }
 
-    private var patience: Double { settings.timeout + settings.tick * Double(failures) }
+    private var patience: Double { settings.timeout + settings.tick * Double(min(failures, 60)) }
 
     /// Puts those to work that have nothing to do.
     private func next() throws {
@@ -186,7 +186,7 @@ final class Transfer {
             try begin(anew: Validators())
             range = (0, nil)
         }
-        let connection = Connection(range, isFirst: !hasAnswer, isWanted: isWanted)
+        let connection = Connection(range, isWanted: isWanted)
         connections.append(connection)
         let isFresh = range.from == 0 && range.to == nil && part.present.count == 0
         var conditions: [String] = []
@@ -195,6 +195,7 @@ final class Transfer {
                 // A weak tag will do to ask whether anything is new.
                 if let tag = known.etag { conditions.append("If-None-Match: \(tag)") }
                 if let time = known.lastModified { conditions.append("If-Modified-Since: \(time)") }
+                connection.isConditional = !conditions.isEmpty
             }
             if !isFresh, let condition = part.record.validators.condition {
                 conditions.append("If-Range: \(condition)")
@@ -222,6 +223,8 @@ final class Transfer {
     private func acceptWhole(_ head: WebRequest.Head, _ connection: Connection) throws -> Bool {
         var now = head.validators
         now.length = connection.request?.contentLength
+        // A server may do so now and then; the machine needs just the part.
+        if isLazy, now.isSameFile(as: part.record.validators) { return false }
         let asked = connection.position > 0 || connection.limit != nil || part.present.count > 0
         let isSame = part.length == nil || now.isSameFile(as: part.record.validators)
         if head.fields["accept-ranges"]?.lowercased() == "none" { servesRanges = false }
@@ -247,7 +250,7 @@ final class Transfer {
         var now = head.validators
         now.length = head.contentRange?.total
         guard let range = head.contentRange?.range, range.lowerBound == connection.position,
-            now.isSameFile(as: part.record.validators) || part.length == nil
+            now.isSameFile(as: part.record.validators) || part.present.count == 0
         else {
             let isSame = now.isSameFile(as: part.record.validators)
             onNote(
@@ -261,7 +264,11 @@ final class Transfer {
             connection.position = 0
             return false
         }
-        if part.length == nil, let total = now.length { part.setLength(total) }
+        if part.present.count == 0 {
+            try part.reset(now)
+        } else if part.length == nil, let total = now.length {
+            part.setLength(total)
+        }
         if !hasAnswer, canSplit { watchRate() }
         hasAnswer = true
         return true
@@ -290,7 +297,7 @@ final class Transfer {
         guard connections.contains(where: { $0 === connection }), !isOver else { return }
         connections.removeAll { $0 === connection }
         let status = connection.request?.head.status ?? 0
-        if !address.isFTP, status == 304 { return try finish(.notModified) }
+        if !address.isFTP, status == 304, connection.isConditional { return try finish(.notModified) }
         if !address.isFTP, failure == nil, status == 416 {
             try begin(anew: Validators())
             return try recover(from: WebFailure("the server has less of it than it announced", isPassing: true))
@@ -356,15 +363,6 @@ final class Transfer {
         try onOutcome(outcome)
     }
 
-    /// Ends it where it is.
-    func stop() {
-        isOver = true
-        loop.cancel(splitTimer)
-        loop.cancel(retry)
-        for connection in connections { connection.request?.cancel() }
-        connections = []
-    }
-
     // MARK: - More connections
 
     private var canSplit: Bool {
@@ -395,9 +393,16 @@ final class Transfer {
     private static let smallest: UInt64 = 128 << 10
     private static let largest: UInt64 = 4 << 20
     private var reach = Transfer.smallest
+    /// Who reads again within this time is busy; then the rest is asked for so often and no more.
+    private static let quiet = Duration.milliseconds(300)
+    private static let trickle = Duration.seconds(1)
+    private var lastAsked = ContinuousClock.now - Transfer.quiet
+    private var lastUnasked = ContinuousClock.now - Transfer.trickle
+    private var quietTimer: EventLoop.Timer?
 
     /// Somebody waits for these bytes.
     func want(_ range: Range<UInt64>) throws {
+        lastAsked = .now
         wanted.append(range)
         try next()
     }
@@ -414,8 +419,20 @@ final class Transfer {
             lastWanted = gap.lowerBound..<end
             return Work(range: (gap.lowerBound, end), isWanted: true)
         }
-        // The rest comes when nobody waits, on two connections, so that there is room for who comes.
+        // The rest comes when nobody waits, on two connections, so that there is room for who comes; and slowly as long
+        // as somebody asks again and again.
         if connections.contains(where: \.isWanted) || connections.count > 1 { return nil }
+        let now = ContinuousClock.now
+        if now - lastAsked < Transfer.quiet, now - lastUnasked < Transfer.trickle {
+            if quietTimer == nil {
+                quietTimer = loop.after(Transfer.quiet) { [unowned self] in
+                    quietTimer = nil
+                    try next()
+                }
+            }
+            return nil
+        }
+        lastUnasked = now
         return freeGap(from: 0, length).map {
             Work(range: ($0.lowerBound, min($0.upperBound, $0.lowerBound + background)))
         }

@@ -48,7 +48,7 @@ final class Unpacker {
         }
     }
 
-    private func failed(_ cause: String, remedy: String? = nil, _ kind: FailureKind = .image) -> Failure {
+    private func failed(_ cause: String, remedy: String? = nil, kind: FailureKind = .image) -> Failure {
         // The subject is known to whom this process works for.
         Failure(kind, "unpack", "", cause, remedy: remedy)
     }
@@ -111,9 +111,12 @@ final class Unpacker {
 
     // MARK: - Finding the disk
 
+    private static let mostMembers = 100_000
+
     private func unpack(_ archive: OpaquePointer) throws {
         var disks: [String] = []
         var others: [String] = []
+        var count = 0
         while true {
             var name: UnsafePointer<CChar>?
             var size: Int64 = -1
@@ -121,6 +124,8 @@ final class Unpacker {
             let result = carchive_next(archive, &name, &size, &isFile)
             if result == ARCHIVE_EOF { break }
             if result != ARCHIVE_OK { throw problem(archive) }
+            count += 1
+            if count > Unpacker.mostMembers { throw failed("it holds more than \(Unpacker.mostMembers) files") }
             let isSingle = carchive_is_single(archive)
             guard isFile || isSingle else { continue }
             let member = name.map { String(cString: $0) } ?? "?"
@@ -160,7 +165,9 @@ final class Unpacker {
         guard let disk = disks.first else {
             if request.folder != nil { return }
             let all = others.isEmpty ? "nothing" : known(others)
-            throw request.member.map { failed("it holds no '\($0)', but \(all)") }
+            throw request.member.map {
+                failed("it holds no '\($0)', but \(all)", kind: request.isExact ? .noMember : .image)
+            }
                 ?? failed("it holds no disk, but \(all)", remedy: "if one of them is a disk, name it with --member")
         }
         if disks.count > 1 {
@@ -198,6 +205,8 @@ final class Unpacker {
         /// Where the next block begins; those before it are in the bytes, unless they are holes.
         var length: UInt64 = 0
         var isAll = false
+        /// A block that begins farther away.
+        var beyond: (bytes: [UInt8], offset: UInt64)?
     }
 
     /// Enough of the file to see what it is.
@@ -208,12 +217,18 @@ final class Unpacker {
                 head.isAll = true
                 break
             }
-            // A hole at the beginning of a sparse member.
-            let gap = Int(min(UInt64(DiskHead.size), offset - min(offset, UInt64(head.bytes.count))))
-            head.bytes += [UInt8](repeating: 0, count: gap)
-            if offset > UInt64(head.bytes.count) { throw failed("it begins with a hole of \(offset) bytes") }
-            head.bytes += block
+            try checkSize(offset + UInt64(block.count))
             head.length = offset + UInt64(block.count)
+            // A hole of a sparse member.
+            let place = UInt64(head.bytes.count)
+            if offset > place {
+                head.bytes += [UInt8](repeating: 0, count: Int(min(offset, UInt64(DiskHead.size)) - min(place, offset)))
+            }
+            if offset == UInt64(head.bytes.count) {
+                head.bytes += block
+            } else {
+                head.beyond = (Array(block), offset)
+            }
         }
         return head
     }
@@ -233,6 +248,7 @@ final class Unpacker {
     private func extract(_ archive: OpaquePointer, head: Head) throws {
         var length = head.length
         try head.bytes.withUnsafeBytes { try write($0, at: 0) }
+        if let (bytes, offset) = head.beyond { try bytes.withUnsafeBytes { try write($0, at: offset) } }
         if !head.isAll {
             while let (block, offset) = try nextBlock(archive) {
                 try checkSize(offset + UInt64(block.count))

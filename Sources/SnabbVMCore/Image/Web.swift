@@ -108,9 +108,6 @@ final class WebRequest {
     struct Head {
         var status = 0
         var fields: [String: String] = [:]
-        /// After all redirects.
-        var address = ""
-
         var validators: Validators {
             var result = Validators(etag: fields["etag"], lastModified: fields["last-modified"])
             if let modified = fields["last-modified"].map({ ccurl_date($0) }), modified > 0 {
@@ -127,10 +124,12 @@ final class WebRequest {
             }
             let parts = words[1].split(separator: "/")
             let ends = parts.first.map { $0.split(separator: "-").map { UInt64($0) } } ?? []
-            guard parts.count == 2, ends.count == 2, let first = ends[0], let last = ends[1], first <= last,
-                last < UInt64.max
+            let most = UInt64(Int64.max)
+            guard parts.count == 2, ends.count == 2, let first = ends[0], let last = ends[1], first <= last, last < most
             else { return nil }
-            return (first..<last + 1, UInt64(parts[1]))
+            let total = UInt64(parts[1])
+            guard total.map({ $0 > last && $0 <= most }) ?? true else { return nil }
+            return (first..<last + 1, total)
         }
     }
 
@@ -138,7 +137,11 @@ final class WebRequest {
     private let web: Web
     private let address: Address
     private var list: UnsafeMutablePointer<curl_slist>?
-    private var error = [CChar](repeating: 0, count: 256)
+    private var headers: [String]
+    private let conditions: [String]
+    private let redirectProtocols: String
+    private var redirects = 0
+    private static let mostRedirects = 10
     private var fields: [String: String] = [:]
     fileprivate private(set) var isOver = false
     private(set) var head = Head()
@@ -154,25 +157,29 @@ final class WebRequest {
     /// `range` asks for a part of the file, as far as its end when there is no upper bound.
     init(
         _ address: Address, in web: Web, range: (from: UInt64, to: UInt64?)? = nil, conditions: [String] = [],
-        headOnly: Bool = false, patience: Double? = nil
+        headOnly: Bool = false, sendsHeaders: Bool = true, patience: Double? = nil
     ) throws(Failure) {
         guard let made = ccurl_easy() else { throw Failure(.host, "set up", "libcurl", "out of memory") }
         easy = made
+        self.conditions = conditions
+        // libcurl would take the user's headers along to other hosts.
+        headers = sendsHeaders ? web.settings.headers : []
+        // Whoever asks by https is not to be sent where anybody can change what comes.
+        let mayLeaveTLS = web.settings.isInsecure || address.scheme != "https"
+        redirectProtocols = mayLeaveTLS ? "http,https,ftp,ftps" : "https"
         self.web = web
         self.address = address
         let settings = web.settings
         let context = Unmanaged.passUnretained(self).toOpaque()
         ccurl_set_text(easy, CURLOPT_URL, address.text)
         ccurl_set_number(easy, CURLOPT_NOSIGNAL, 1)
-        ccurl_set_number(easy, CURLOPT_FOLLOWLOCATION, 1)
-        ccurl_set_number(easy, CURLOPT_MAXREDIRS, 10)
+        ccurl_set_number(easy, CURLOPT_FOLLOWLOCATION, headers.isEmpty ? 1 : 0)
+        ccurl_set_number(easy, CURLOPT_MAXREDIRS, Int64(WebRequest.mostRedirects))
         ccurl_set_text(easy, CURLOPT_PROTOCOLS_STR, "http,https,ftp,ftps")
-        // Whoever asks by https is not to be sent where anybody can change what comes.
-        let mayLeaveTLS = settings.isInsecure || address.scheme != "https"
-        ccurl_set_text(easy, CURLOPT_REDIR_PROTOCOLS_STR, mayLeaveTLS ? "http,https,ftp,ftps" : "https")
+        ccurl_set_text(easy, CURLOPT_REDIR_PROTOCOLS_STR, redirectProtocols)
         ccurl_set_number(easy, CURLOPT_BUFFERSIZE, 512 << 10)
         ccurl_set_number(easy, CURLOPT_TCP_KEEPALIVE, 1)
-        ccurl_set_number(easy, CURLOPT_NETRC, Int64(CURL_NETRC_OPTIONAL.rawValue))
+        ccurl_set_number(easy, CURLOPT_NETRC, Int64(CCURL_NETRC_OPTIONAL))
         ccurl_set_text(easy, CURLOPT_USERAGENT, "snabbvm/\(Help.version)")
         ccurl_set_number(easy, CURLOPT_FILETIME, 1)
         let patience = max(1, patience ?? settings.timeout)
@@ -183,7 +190,11 @@ final class WebRequest {
             ccurl_set_number(easy, CURLOPT_SSL_VERIFYPEER, 0)
             ccurl_set_number(easy, CURLOPT_SSL_VERIFYHOST, 0)
         }
-        if let file = settings.caCertificates { ccurl_set_text(easy, CURLOPT_CAINFO, file) }
+        if let file = settings.caCertificates {
+            ccurl_set_text(easy, CURLOPT_CAINFO, file)
+            // And no others: libcurl knows the host's by a folder as well.
+            ccurl_set_text(easy, CURLOPT_CAPATH, nil)
+        }
         if headOnly { ccurl_set_number(easy, CURLOPT_NOBODY, 1) }
         if let range {
             if address.isFTP, range.to == nil {
@@ -192,8 +203,7 @@ final class WebRequest {
                 ccurl_set_text(easy, CURLOPT_RANGE, "\(range.from)-" + (range.to.map { "\($0 - 1)" } ?? ""))
             }
         }
-        for line in settings.headers + conditions { list = ccurl_append(list, line) }
-        if let list { ccurl_set_list(easy, CURLOPT_HTTPHEADER, list) }
+        setHeaders(headers + conditions)
         ccurl_set_receiver(easy, CURLOPT_HEADERFUNCTION) { bytes, size, count, context in
             let line = UnsafeRawBufferPointer(start: bytes, count: size * count)
             Unmanaged<WebRequest>.fromOpaque(context!).takeUnretainedValue().take(
@@ -218,6 +228,7 @@ final class WebRequest {
     /// No more of it is wanted, and nothing more will be said.
     func cancel() {
         isOver = true
+        forget()
         web.cancel(self)
     }
 
@@ -225,6 +236,37 @@ final class WebRequest {
     var contentLength: UInt64? {
         let length = ccurl_offset(easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T)
         return length < 0 ? nil : UInt64(length)
+    }
+
+    private func setHeaders(_ lines: [String]) {
+        ccurl_set_list(easy, CURLOPT_HTTPHEADER, nil)
+        ccurl_list_free(list)
+        list = nil
+        for line in lines { list = ccurl_append(list, line) }
+        if let list { ccurl_set_list(easy, CURLOPT_HTTPHEADER, list) }
+    }
+
+    /// Where a redirect leads that libcurl was not to follow.
+    private var nextAddress: Address? {
+        guard !headers.isEmpty, (300..<400).contains(ccurl_number(easy, CURLINFO_RESPONSE_CODE)) else { return nil }
+        return ccurl_text(easy, CURLINFO_REDIRECT_URL).flatMap { Address(String(cString: $0)) }
+    }
+
+    private func follow(_ next: Address) throws {
+        redirects += 1
+        guard redirects <= WebRequest.mostRedirects else {
+            return try finish(WebFailure(CURLE_TOO_MANY_REDIRECTS, easy: easy))
+        }
+        if next.origin != address.origin {
+            headers = []
+            setHeaders(conditions)
+            ccurl_set_number(easy, CURLOPT_FOLLOWLOCATION, 1)
+            ccurl_set_number(easy, CURLOPT_MAXREDIRS, Int64(WebRequest.mostRedirects - redirects))
+        }
+        ccurl_set_text(easy, CURLOPT_PROTOCOLS_STR, redirectProtocols)
+        ccurl_set_text(easy, CURLOPT_URL, next.text)
+        (hasHead, fields) = (false, [:])
+        web.start(self)
     }
 
     private func take(header line: String) {
@@ -238,13 +280,14 @@ final class WebRequest {
         hasHead = true
         head.status = Int(ccurl_number(easy, CURLINFO_RESPONSE_CODE))
         head.fields = fields
-        if let text = ccurl_text(easy, CURLINFO_EFFECTIVE_URL) { head.address = String(cString: text) }
         let time = ccurl_offset(easy, CURLINFO_FILETIME_T)
         if address.isFTP, time >= 0 { head.fields["last-modified"] = "\(time)" }
     }
 
     private func take(body: UnsafeRawBufferPointer) -> Bool {
         if isOver { return false }
+        // What a redirect says besides.
+        if nextAddress != nil { return true }
         do {
             if !hasHead {
                 finishHead()
@@ -260,13 +303,23 @@ final class WebRequest {
 
     fileprivate func end(_ result: CURLcode) throws {
         if isOver { return }
-        isOver = true
+        if result == CURLE_OK, let next = nextAddress { return try follow(next) }
         if !hasHead {
             finishHead()
             if result == CURLE_OK { _ = try onHead(head) }
         }
-        try onEnd(result == CURLE_OK || wasCutOff ? nil : WebFailure(result, easy: easy))
+        try finish(result == CURLE_OK || wasCutOff ? nil : WebFailure(result, easy: easy))
     }
+
+    private func finish(_ failure: WebFailure?) throws {
+        isOver = true
+        let tell = onEnd
+        forget()
+        try tell(failure)
+    }
+
+    /// Whoever listens may hold this request in turn.
+    private func forget() { (onHead, onBody, onEnd) = ({ _ in true }, { _ in true }, { _ in }) }
 }
 
 /// Why a server could not be had, and whether it is worth asking again.
@@ -276,6 +329,8 @@ struct WebFailure: Error {
     var isPassing: Bool
     /// As if the network were not there; the cache may stand in for it.
     var isAbsence = true
+    /// The server is there, and the file is not.
+    var isMissing = false
 
     fileprivate init(_ code: CURLcode, easy: UnsafeMutableRawPointer) {
         words = String(cString: ccurl_error(code))
@@ -304,7 +359,7 @@ struct WebFailure: Error {
         case CURLE_URL_MALFORMAT: (words, isPassing) = ("it is no proper address", false)
         case CURLE_LOGIN_DENIED: (words, isPassing) = ("the server takes no such login", false)
         case CURLE_REMOTE_FILE_NOT_FOUND, CURLE_REMOTE_ACCESS_DENIED, CURLE_FTP_COULDNT_RETR_FILE:
-            (words, isPassing) = ("the server has no such file", false)
+            (words, isPassing, isMissing) = ("the server has no such file", false, true)
         default: words = words.lowercased()
         }
     }
@@ -329,6 +384,7 @@ struct WebFailure: Error {
         ]
         words = "the server answers \(status)" + (names[status].map { " \($0)" } ?? "")
         isPassing = status >= 500 || [408, 425, 429].contains(status)
+        isMissing = [404, 410].contains(status)
         switch status {
         case 401: remedy = "give a login in the address or in ~/.netrc"
         case 403: remedy = "see whether it wants a login or --header"

@@ -266,6 +266,7 @@ final class Machine {
             try loop.run { qemuStatus != nil }
         }
         try ports.end()
+        fetch?.end()
         try session?.end()
         serialToOutput?.flush()
         log.listener = nil

@@ -1,3 +1,5 @@
+import Glibc
+
 /// What `snabbvm status` tells of a running machine.
 struct MachineStatus: Codable, Equatable {
     var name: String
@@ -89,6 +91,13 @@ struct MachineStatus: Codable, Equatable {
         rows.append(("VNC", vnc?.description ?? "off"))
         rows.append(("log", log))
         return "machine \(name)\n" + rows.map { "  \($0.0.padded(to: 10))\($0.1.oneLine)" }.joined(separator: "\n")
+    }
+
+    /// Of a time in seconds since 1970.
+    static func age(since time: Int64) -> String {
+        let seconds = max(0, Int64(Glibc.time(nil)).subtractingReportingOverflow(time).partialValue)
+        if seconds < 3600 { return "\(seconds / 60) min ago" }
+        return seconds < 172_800 ? "\(seconds / 3600) h ago" : "\(seconds / 86400) days ago"
     }
 
     static func duration(_ seconds: Double) -> String {

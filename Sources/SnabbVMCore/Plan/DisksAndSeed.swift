@@ -173,8 +173,10 @@ extension Plan {
         guard let now else {
             throw Failure(.image, "boot the disk in", folders.disks, "it stands on \(before.path), which was not given")
         }
-        let same = before.fileSize == now.fileSize && before.modified == now.modified && before.format == now.format
-        if same { return }
+        // Fetched once more it is the same image, at whatever time.
+        let isSameFetch = before.digest != nil && before.digest == now.digest
+        let isUntouched = before.fileSize == now.fileSize && before.modified == now.modified
+        if isSameFetch || isUntouched, before.format == now.format { return }
         throw Failure(
             .image, "boot the disk in", folders.disks,
             before.path == now.path

@@ -15,7 +15,8 @@ struct Folders: Codable, Equatable {
         name = arguments.name
         base = arguments.runFolder.map(Files.absolute) ?? Folders.defaultBase(uid: uid)
         let place = arguments.scratch.map(Files.absolute) ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
-        images = arguments.cache.map(Files.absolute) ?? "\(place)/images"
+        // A kept disk is worth nothing without the image that it stands on.
+        images = arguments.cache.map(Files.absolute) ?? "\(arguments.state.map(Files.absolute) ?? place)/images"
         if let state = arguments.state {
             disks = Files.absolute(state)
             disksAreKept = true

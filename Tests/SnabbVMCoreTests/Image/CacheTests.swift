@@ -56,6 +56,37 @@ struct CacheTests {
         }
     }
 
+    /// They can't be told from one another, so the old ones are of no use to anybody.
+    @Test func ofAnImageWithoutValidatorsOneIsKept() throws {
+        let disk = try server.serve("disk.img", mebibytes: 2)
+        try server.put(disk.name, ["etag": "none", "last_modified": false])
+        for _ in 0..<3 { try expectFetched(try cache.pull(disk.url), disk, in: cache) }
+        #expect(cache.disks.count == 1, "\(cache.names)")
+    }
+
+    @Test func aFolderThatWasMovedIsTheSameCache() throws {
+        let disk = try server.serve("disk.img", mebibytes: 2)
+        try expectFetched(try cache.pull(disk.url), disk, in: cache)
+        let moved = TestCache(scratch, "moved")
+        try FileManager.default.moveItem(atPath: cache.path, toPath: moved.path)
+        let sent = try server.sent(disk.name)
+        try expectFetched(try moved.pull(disk.url), disk, in: moved)
+        #expect(try server.sent(disk.name) == sent)
+        server.stop()
+        try expectFetched(try moved.pull("--attempts", "1", disk.url), disk, in: moved)
+    }
+
+    /// As a disk it is another image than what is packed in it.
+    @Test(.enabled(if: Parts.has("gzip"), "gzip is missing"))
+    func theFormatThatWasAskedForStaysWithItsImage() throws {
+        let disk = try server.serve("x.raw", mebibytes: 2)
+        #expect(try run("gzip", ["-1", disk.path]).code == 0)
+        let url = server.url("x.raw.gz")
+        let asItIs = try digest(of: try cache.pulled("--format", "raw", url))
+        for _ in 0..<2 { #expect(try digest(of: try cache.pulled(url)) == disk.digest) }
+        #expect(try digest(of: try cache.pulled("--format", "raw", url)) == asItIs)
+    }
+
     @Test func withoutTheNetworkTheCacheDoes() throws {
         let disk = try server.serve("disk.img")
         let first = try expectFetched(try cache.pull(disk.url), disk, in: cache)
@@ -78,6 +109,22 @@ struct CacheTests {
         let outcome = try cache.pull("--attempts", "2", disk.url)
         try expectFetched(outcome, disk, in: cache)
         #expect(outcome.errors.contains("warning") && outcome.errors.contains("503"), "\(outcome.errors)")
+    }
+
+    /// Nobody has ever compared it with the list, unless it was fetched with that one.
+    @Test func withoutItsListAnImageIsNotTakenForTheRightOne() throws {
+        let disk = try server.serve("disk.img", mebibytes: 2)
+        _ = scratch.file("www/SUMS", "\(disk.digest)  disk.img\n")
+        let lists = try WebServer(server.root)
+        let words = ["pull", "--attempts", "2", "--checksum", lists.url("SUMS"), disk.url]
+        let compared = TestCache(scratch, "compared")
+        try expectFetched(try cache.pull(disk.url), disk, in: cache)
+        try expectFetched(try compared.start(words).outcome(), disk, in: compared)
+        lists.stop()
+        expectRefused(try cache.start(words).outcome(), .fetch, "SUMS")
+        let outcome = try compared.start(words).outcome()
+        try expectFetched(outcome, disk, in: compared)
+        #expect(outcome.errors.contains("snabbvm: warning:"), "\(outcome.errors)")
     }
 
     @Test func theFolderIsBesideTheDisksOrWhereItIsSaid() throws {
@@ -151,6 +198,34 @@ struct CacheTests {
         for disk in disks { try expectFetched(try cache.pull(disk.url), disk, in: cache) }
         let outcome = try cache.images("rm", "disk")
         #expect(outcome.code != 0 && cache.disks.count == 2, "\(outcome)")
+    }
+
+    /// Neither by its name, nor with all others, nor what is being unpacked from it.
+    @Test(.enabled(if: Parts.has("gzip"), "gzip is missing"))
+    func whatIsBeingFetchedIsNotRemoved() throws {
+        let disk = try server.serve("disk.img")
+        #expect(try run("gzip", ["-1", disk.path]).code == 0)
+        let (name, path) = ("disk.img.gz", disk.path + ".gz")
+        let packed = WebServer.Disk(
+            name: name, path: path, url: server.url(name), size: try fileSize(path), digest: disk.digest)
+        try server.put(name, ["rate": 2_000_000])
+        let pull = try cache.start(["pull", packed.url])
+        #expect(try cache.hasPart(of: packed, 1_000_000, from: server))
+        for word in ["disk.img", "--all"] { expectRefused(try cache.images("rm", word), .busy, "disk.img") }
+        #expect(pull.isRunning && cache.leftovers.count == 3, "\(cache.names)")
+        try expectFetched(pull.outcome(), packed, in: cache)
+    }
+
+    /// What a crash left at any moment.
+    @Test func removesWhatIsLeftOver() throws {
+        let disk = try server.serve("disk.img", mebibytes: 2)
+        try expectFetched(try cache.pull(disk.url), disk, in: cache)
+        let stem = "disk.img-0123abcd"
+        let names = [".new", ".new.layer", "-456789ab.json", "-cdef0123.disk"].map { stem + $0 }
+        for name in names + ["notes.txt"] { _ = scratch.file("cache/\(name)", "x") }
+        let outcome = try cache.images("rm", "--all")
+        #expect(outcome.code == 0, "\(outcome)")
+        #expect(cache.names == ["notes.txt"])
     }
 
     /// A name is a name, and leads nowhere.
@@ -335,6 +410,43 @@ struct CacheTests {
         #expect(try digest(of: "\(cache.path)/\(cache.disks[0])") == disk.digest)
         #expect(try cache.images("rm", "disk.img").code == 0)
         #expect(cache.names == [])
+    }
+
+    /// It is the same file, whenever it was fetched.
+    @Test(.enabled(if: Parts.hasDemo, noDemo)) func aKeptDiskOutlivesTheCache() throws {
+        let disk = try server.serve("disk.img")
+        let place = 3_000_000
+        let words = TestMachine.kernel + ["--state", "\(scratch.path)/state", "--cache", cache.path]
+        let write = "echo kept | dd of=/dev/vda bs=1 seek=\(place) conv=notrunc,fsync && echo wrote i''t; poweroff"
+        let writing = words + ["-u", scratch.file("write", "#!/bin/sh\n\(write)\n"), disk.url]
+        let first = try TestMachine(writing, in: scratch)
+        #expect(first.code() == 0, "\(first.errors)")
+        #expect(first.output.contains("wrote it"), "\(first.output.suffix(500))")
+        try FileManager.default.removeItem(atPath: cache.path)
+        let read = "echo disk: $(dd if=/dev/vda bs=1 skip=\(place) count=4); sha256sum /dev/vda; poweroff"
+        let reading = words + ["-u", scratch.file("read", "#!/bin/sh\n\(read)\n"), disk.url]
+        let second = try TestMachine(reading, in: scratch)
+        #expect(second.code() == 0, "\(second.errors)")
+        #expect(!second.errors.contains("another image"), "\(second.errors)")
+        #expect(second.output.contains("disk: kept"), "\(second.output.suffix(500))")
+        expectNothingLeft(scratch)
+        // All else is as it is in the image.
+        let file = try Descriptor.open(disk.path, O_WRONLY)
+        try file.writeAll(Array("kept\n".utf8), at: place)
+        #expect(second.output.contains(try digest(of: disk.path)), "\(second.output.suffix(500))")
+    }
+
+    /// A kept disk and what it stands on are in one place, unless it is said otherwise.
+    @Test(.enabled(if: Parts.hasDemo, noDemo)) func aKeptDisksImageIsBesideIt() throws {
+        let disk = try server.serve("disk.img", mebibytes: 2)
+        let words = ["--state", "\(scratch.path)/state", "--qemu", "/bin/false", disk.url]
+        for _ in 0..<2 {
+            let machine = try TestMachine(words, in: scratch)
+            #expect(machine.code() == FailureKind.qemu.rawValue, "\(machine.errors)")
+            #expect(TestCache(scratch, "state/images").disks.count == 1, "\(Files.names("\(scratch.path)/state"))")
+        }
+        #expect(try server.sent(disk.name) == disk.size)
+        expectNothingLeft(scratch)
     }
 
     @Test(.enabled(if: Parts.hasDemo, noDemo)) func aMachineBootsWithoutTheNetwork() throws {

@@ -148,6 +148,17 @@ struct FetchTests {
         #expect(cache.names == [])
     }
 
+    /// Where a server serves each connection slowly, several bring more; where all share one link, they bring nothing.
+    @Test(arguments: ["rate_each", "rate"])
+    func severalConnectionsAreTriedWhereTheFileIsLarge(_ rule: String) throws {
+        let disk = try server.serve("large.img", mebibytes: 160)
+        try server.put(disk.name, [rule: 24_000_000])
+        try expectFetched(try cache.pull(disk.url), disk, in: cache)
+        try expectSentOnce(disk)
+        let ranges = try server.statistics(disk.name).requests.compactMap { $0["range"]?.string }
+        #expect(rule == "rate" ? (1...6).contains(ranges.count) : ranges.count > 2, "\(ranges)")
+    }
+
     // MARK: Files that change
 
     /// As text: a JSON value can't be written by Foundation, as the runner does with arguments.
@@ -384,7 +395,7 @@ struct FetchTests {
         try expectHidden(outcome)
         try expectFetched(
             try cache.pull("--header", "X-Token: \(FetchTests.password)", disk.url), disk, in: cache)
-        expectRefused(try cache.pull("--header", "no colon", disk.url), .usage, "no colon")
+        expectRefused(try cache.pull("--header", "no colon", disk.url), .usage, "--header")
     }
 
     // MARK: Proxies, and other ways than HTTP

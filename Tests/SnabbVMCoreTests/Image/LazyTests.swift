@@ -154,6 +154,61 @@ struct LazyTests {
         expectNothingLeft(scratch)
     }
 
+    @Test func theFetchingProcessKilledWhenAllIsHere() throws {
+        let image = try image("raw", megabytes: 16)
+        let read = "while :; do echo 3 >/proc/sys/vm/drop_caches; echo disk: $(sha256sum </dev/vda); done"
+        let script = scratch.file("read", "#!/bin/sh\n\(read)\n")
+        let machine = try start(LazyTests.lazy + TestMachine.kernel + ["-u", script] + image.words)
+        let reads = { machine.output.components(separatedBy: "disk: \(image.digest)").count - 1 }
+        #expect(comes(to: "whole", machine), "\(machine.errors)")
+        #expect(eventually { reads() > 0 || !machine.isRunning }, "\(machine.output.suffix(500))")
+        let child = try #require(children(machine).first, "\(machine.processes)")
+        kill(child, SIGKILL)
+        let before = reads()
+        // One was perhaps all but done.
+        #expect(eventually { reads() > before + 1 || !machine.isRunning }, "\(machine.errors)")
+        #expect(comes(to: "whole", machine), "\(machine.errors)")
+        #expect(try machine.status()["state"] == "running")
+        #expect(try web.sent(image.name) <= image.size * 102 / 100)
+        try expectInCache(image)
+        #expect(try machine.ask("stop", "--now").code == 0)
+        #expect(machine.code() == 0, "\(machine.errors)")
+        expectNothingLeft(scratch)
+    }
+
+    /// To a question without a condition that is no answer, and says nothing of the bytes that are missing.
+    @Test func aServerThatSaysNotModifiedInTheMiddle() throws {
+        let image = try image("qcow2", megabytes: 24)
+        try slow(image, to: 4 << 20)
+        let machine = try start(LazyTests.lazy + TestMachine.kernel + image.words)
+        #expect(eventually { self.done(machine) > 4 << 20 || !machine.isRunning }, "\(machine.errors)")
+        try web.put(image.name, ["status": 304, "times": 6])
+        #expect(comes(to: "whole", machine), "\(machine.errors)")
+        #expect(try web.statistics(image.name).statuses.filter { $0 == 304 }.count == 6)
+        try expectInCache(image)
+        #expect(try machine.ask("stop", "--now").code == 0)
+        #expect(machine.code() == 0, "\(machine.errors)")
+        expectNothingLeft(scratch)
+    }
+
+    // MARK: Its end
+
+    /// With it goes the fetching process, which nobody is to miss.
+    @Test(arguments: ["poweroff", "SIGTERM", "stop --now"])
+    func anEndInTheMiddleIsQuiet(_ end: String) throws {
+        let image = try image("qcow2")
+        try slow(image, to: 1 << 20)
+        let script = scratch.file("script", "#!/bin/sh\n\(end == "poweroff" ? end : "true")\n")
+        let machine = try start(LazyTests.lazy + TestMachine.kernel + ["-u", script] + image.words)
+        if end != "poweroff" { try #require(machine.isUp(), "\(machine.errors)\n\(machine.output.suffix(500))") }
+        if end == "SIGTERM" { machine.signal(SIGTERM) }
+        if end == "stop --now" { #expect(try machine.ask("stop", "--now").code == 0) }
+        #expect(machine.code() == 0, "\(machine.errors)")
+        #expect(!machine.errors.contains("starting another"), "\(machine.errors)")
+        #expect(cache.disks == [] && cache.leftovers.count == 2, "\(cache.names)")
+        expectNothingLeft(scratch)
+    }
+
     // MARK: What is wrong with it
 
     @Test func aWrongChecksumPausesTheMachine() throws {
@@ -172,7 +227,45 @@ struct LazyTests {
         expectNothingLeft(scratch)
     }
 
+    /// The paused machine has what it has; others may fetch the file, and keep it.
+    @Test func aWrongChecksumIsNobodyElsesConcern() throws {
+        let image = try image("qcow2", megabytes: 24)
+        let wrong = String(repeating: "0123456789abcdef", count: 4)
+        let machine = try start(LazyTests.lazy + TestMachine.kernel + ["--checksum", "sha256:\(wrong)"] + image.words)
+        #expect(comes(to: "wrong", machine), "\(machine.errors)")
+        #expect(eventually { (try? machine.status())?["state"] == "paused" })
+        let pull = try cache.start(["pull", web.url(image.name)])
+        #expect(pull.code(within: 30) == 0, "\(pull.errors)")
+        #expect(!pull.errors.contains("waiting for it"), "\(pull.errors)")
+        #expect(state(machine) == "wrong")
+        _ = try machine.ask("stop", "--now")
+        expectRefused(Outcome(code: machine.code(), output: "", errors: machine.errors), .checksum, wrong)
+        try expectInCache(image)
+        expectNothingLeft(scratch)
+    }
+
     // MARK: What can't be lazy
+
+    /// The first answer is read before there is a machine, and says what no file is.
+    @Test(arguments: ["0-18446744073709551614/18446744073709551615", "0-65535/18446744073709551615"])
+    func aRangeBeyondAllNumbersIsNone(_ range: String) throws {
+        let image = try image("qcow2", megabytes: 24)
+        try web.put(image.name, ["content_range": .string("bytes \(range)")])
+        let machine = try start(LazyTests.lazy + ["--qemu", "/bin/false"] + image.words)
+        let code = machine.code()
+        let outcome = Outcome(code: code, output: "", errors: machine.errors)
+        expectNoCrash(outcome)
+        let lines = outcome.errors.split(separator: "\n").filter { $0.hasPrefix("snabbvm: cannot") }
+        #expect(lines.count == 1, "\(outcome)")
+        // It was fetched first, or not at all.
+        if code == FailureKind.qemu.rawValue {
+            try expectInCache(image)
+        } else {
+            #expect([ExitCode.fetch.rawValue, ExitCode.noSpace.rawValue].contains(code), "\(outcome)")
+            #expect(cache.disks == [])
+        }
+        expectNothingLeft(scratch)
+    }
 
     private func expectPlain(_ machine: TestMachine, sourceLocation: SourceLocation = #_sourceLocation) {
         let lines = machine.errors.split(separator: "\n").filter { $0.contains("before the machine boots") }

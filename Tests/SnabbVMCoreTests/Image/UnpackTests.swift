@@ -141,6 +141,26 @@ struct UnpackTests {
         #expect(cache.disks == [] && cache.leftovers == [])
     }
 
+    /// A member whose first megabyte is a hole. It is no disk that boots, so the process that unpacks is asked itself.
+    @Test func membersMayBeginWithAHole() throws {
+        try shell(
+            """
+            truncate -s 1M holed.img; head -c 1M /dev/urandom >>holed.img; truncate -s 3M holed.img
+            tar -Scf packed holed.img
+            """)
+        let size = UInt64(try fileSize("\(scratch.path)/packed"))
+        #expect(size < 2 << 20, "or it has no hole")
+        // All of the file is here, and that is its end.
+        scratch.file("told", littleEndian(size) + [UInt8](repeating: 0xff, count: 8))
+        let request = try JSON(encoding: UnpackRequest()).text
+        try shell("'\(Parts.snabbvm)' unpack '\(request)' <told 3<packed 4<>unpacked")
+        #expect(try digest(of: "\(scratch.path)/unpacked") == digest(of: "\(scratch.path)/holed.img"))
+        // Beside a disk it is only passed by.
+        try scratch.makeDisk()
+        try shell("mv holed.img holed; tar -Scf both holed disk.img")
+        #expect(try digest(of: try cache.pulled("\(scratch.path)/both")) == digest(of: "\(scratch.path)/disk.img"))
+    }
+
     // MARK: Broken ones
 
     private func expectBroken(_ path: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
@@ -278,6 +298,25 @@ struct OCITests {
         try expectDisk(expected, "oci:\(scratch.path)/archive.tar")
         try expectDisk(expected, "oci:\(scratch.path)/archive.tar:latest")
         try cache.refuses(.image, ["nosuch"], "oci:\(layout):nosuch")
+    }
+
+    /// It is of the archive's file; a folder has none.
+    @Test func theChecksumIsOfTheArchive() throws {
+        let expected = try makeDisk("demo.qcow2")
+        let oci = ContainerLayout(layout)
+        try oci.finish([oci.manifest([layer("disk")], tag: "latest")])
+        try shell("tar -C layout -cf archive.tar .")
+        let archive = "\(scratch.path)/archive.tar"
+        let (right, wrong) = (try digest(of: archive), String(repeating: "0", count: 64))
+        try cache.refuses(.checksum, [wrong, right], "--checksum", "sha256:\(wrong)", "oci:\(archive)")
+        #expect(cache.disks == [] && cache.leftovers == [])
+        for name in ["oci:\(archive)", "oci:\(archive):latest"] {
+            #expect(try digest(of: try cache.pulled("--checksum", "sha256:\(right)", name)) == expected)
+        }
+        // Nor does the cache say anything else.
+        try expectDisk(expected, "oci:\(archive)")
+        try cache.refuses(.checksum, [wrong, right], "--checksum", "sha256:\(wrong)", "oci:\(archive)")
+        try cache.refuses(.usage, ["checksum"], "--checksum", "sha256:\(right)", "oci:\(layout)")
     }
 
     /// A layer hides what has its name in those below it.

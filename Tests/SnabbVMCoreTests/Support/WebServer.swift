@@ -259,8 +259,10 @@ struct TestCache {
     }
 
     /// A start that came this far, and was told to end.
-    func leavePart(of disk: WebServer.Disk, _ bytes: Int, on server: WebServer) throws {
-        try server.put(disk.name, ["stall_after": .integer(Int64(bytes))])
+    func leavePart(
+        of disk: WebServer.Disk, _ bytes: Int, on server: WebServer, and rules: [String: JSON] = [:]
+    ) throws {
+        try server.put(disk.name, .object(rules.merging(["stall_after": .integer(Int64(bytes))]) { $1 }))
         let pull = try start(["pull", disk.url])
         #expect(try hasPart(of: disk, bytes, from: server))
         pull.signal(SIGTERM)
