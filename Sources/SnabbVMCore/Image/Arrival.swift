@@ -144,11 +144,9 @@ final class Unpacking {
         let member = try finish()
         let record = record(packed, member)
         if try worker.isThere(record) { return discard() }
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
         try worker.publish(
-            path, begun: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec), record: record,
-            announce: { worker.say(.ready($0)) }, content: { try content() })
+            path, begun: Files.timeNow, record: record, announce: { worker.say(.ready($0)) }, content: { try content() }
+        )
     }
 
     /// All of a file that is here; false where there was nothing in it that was looked for.

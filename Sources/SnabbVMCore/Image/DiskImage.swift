@@ -115,7 +115,7 @@ extension Failure {
     fileprivate static func standsOnOthers(_ path: String, _ cause: String) -> Failure {
         Failure(
             .image, "use image", path, cause,
-            remedy: "make it whole with qemu-img convert -O qcow2 \(path.shellQuoted) disk.qcow2")
+            remedy: "make it whole with qemu-img convert -O qcow2 IMAGE disk.qcow2")
     }
 }
 
@@ -133,7 +133,7 @@ extension DiskImage {
         guard let format = DiskFormat(rawValue: name), format != .iso else {
             throw unusable(
                 "it is a \(name) image, and none of \(DiskFormat.allCases.map(\.rawValue).joined(separator: ", "))",
-                remedy: "qemu-img convert -O qcow2 \(path.shellQuoted) disk.qcow2")
+                remedy: "make one of it with qemu-img convert -O qcow2 IMAGE disk.qcow2")
         }
         image.format = format
         image.virtualSize = ByteCount(UInt64(size))
@@ -146,7 +146,7 @@ extension DiskImage {
                 remedy: "decrypt it with qemu-img convert")
         }
         if details?["corrupt"]?.bool == true {
-            throw unusable("it is marked corrupt", remedy: "try qemu-img check -r all \(path.shellQuoted)")
+            throw unusable("it is marked corrupt", remedy: "try qemu-img check -r all IMAGE")
         }
         if format == .qcow2 { try refuseTruncated(head) }
         if format == .raw, wanted == nil { try refuseUnbootable(head) }

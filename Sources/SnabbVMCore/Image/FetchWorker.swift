@@ -302,7 +302,7 @@ final class FetchWorker {
     ) -> ImageCache.Record {
         ImageCache.Record(
             source: request.shown, validators: validators, digest: digest, packer: packer, member: member,
-            image: DiskImage.placeholder, fetched: Int64(time(nil)), boot: PartialFile.boot, checkedBy: checkedBy)
+            image: DiskImage.placeholder, fetched: Files.timeNow, boot: PartialFile.boot, checkedBy: checkedBy)
     }
 
     /// The name of this state of the file, which must be known before the digest is.

@@ -14,7 +14,7 @@ struct ImageCache {
         var packer: String?
         var member: String?
         var image: DiskImage
-        /// Seconds since 1970.
+        /// Nanoseconds since 1970.
         var fetched: Int64
         /// Until it is known to be on the disk, its content is only trusted in this boot.
         var boot: String?

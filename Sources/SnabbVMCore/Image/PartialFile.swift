@@ -58,7 +58,7 @@ final class PartialFile {
             throw Failure(.host, "write", path, error)
         }
         let boot = PartialFile.boot
-        let fresh = Record(source: source, boot: boot, begun: PartialFile.now)
+        let fresh = Record(source: source, boot: boot, begun: Files.timeNow)
         record = fresh
         guard let text = FileTree().text(path + ".json"),
             let found = try? JSON(parsing: text).decode(Record.self),
@@ -76,16 +76,10 @@ final class PartialFile {
 
     static var boot: String { FileTree().line("/proc/sys/kernel/random/boot_id") ?? "" }
 
-    private static var now: Int64 {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
-    }
-
     /// Begins anew, with the file that the server has now.
     func reset(_ validators: Validators) throws(Failure) {
         record = Record(
-            source: record.source, validators: validators, boot: PartialFile.boot, begun: PartialFile.now)
+            source: record.source, validators: validators, boot: PartialFile.boot, begun: Files.timeNow)
         do throws(Errno) { try Errno.check { ftruncate(file.raw, 0) } } catch {
             throw Failure(.host, "write", path, error)
         }

@@ -333,8 +333,9 @@ final class Transfer {
         failures += 1
         // The cache can do without the server.
         let tries = known == nil || hasAnswer ? settings.attempts : min(settings.attempts, 2)
+        // A machine waits, whatever the server says at the moment.
         let mustGoOn = isLazy && hasAnswer
-        guard failure.isPassing, failures < tries || mustGoOn else {
+        guard failure.isPassing && failures < tries || mustGoOn else {
             let asked = failures > 1 ? " (asked \(failures) times)" : ""
             return try finish(
                 .failed(

@@ -130,7 +130,7 @@ final class Unpacker {
             guard isFile || isSingle else { continue }
             let member = name.map { String(cString: $0) } ?? "?"
             if isSingle {
-                try extract(archive, head: try readHead(archive))
+                try extract(archive, head: try readHead(archive), size: size)
                 disks = [member]
                 break
             }
@@ -139,7 +139,7 @@ final class Unpacker {
                     others.append(member)
                     continue
                 }
-                try extract(archive, head: try readHead(archive))
+                try extract(archive, head: try readHead(archive), size: size)
                 disks = [member]
                 break
             }
@@ -159,7 +159,7 @@ final class Unpacker {
                 continue
             }
             disks.append(member)
-            if disks.count == 1 { try extract(archive, head: head) }
+            if disks.count == 1 { try extract(archive, head: head, size: size) }
         }
         let known = { (names: [String]) in names.prefix(8).joined(separator: ", ") + (names.count > 8 ? ", …" : "") }
         guard let disk = disks.first else {
@@ -245,8 +245,9 @@ final class Unpacker {
         return (UnsafeRawBufferPointer(start: bytes, count: size), UInt64(offset))
     }
 
-    private func extract(_ archive: OpaquePointer, head: Head) throws {
-        var length = head.length
+    private func extract(_ archive: OpaquePointer, head: Head, size: Int64) throws {
+        // A hole at its end has no block.
+        var length = max(head.length, UInt64(max(0, size)))
         try head.bytes.withUnsafeBytes { try write($0, at: 0) }
         if let (bytes, offset) = head.beyond { try bytes.withUnsafeBytes { try write($0, at: offset) } }
         if !head.isAll {
@@ -260,6 +261,7 @@ final class Unpacker {
                 }
             }
         }
+        try checkSize(length)
         do throws(Errno) { try Errno.check { ftruncate(output.raw, off_t(length)) } } catch { throw full(error) }
         sayMessage(["written": .integer(Int64(length))])
     }

@@ -1,5 +1,3 @@
-import Glibc
-
 /// What `snabbvm status` tells of a running machine.
 struct MachineStatus: Codable, Equatable {
     var name: String
@@ -93,9 +91,9 @@ struct MachineStatus: Codable, Equatable {
         return "machine \(name)\n" + rows.map { "  \($0.0.padded(to: 10))\($0.1.oneLine)" }.joined(separator: "\n")
     }
 
-    /// Of a time in seconds since 1970.
+    /// Of a time in nanoseconds since 1970.
     static func age(since time: Int64) -> String {
-        let seconds = max(0, Int64(Glibc.time(nil)).subtractingReportingOverflow(time).partialValue)
+        let seconds = max(0, Files.timeNow.subtractingReportingOverflow(time).partialValue) / 1_000_000_000
         if seconds < 3600 { return "\(seconds / 60) min ago" }
         return seconds < 172_800 ? "\(seconds / 3600) h ago" : "\(seconds / 86400) days ago"
     }

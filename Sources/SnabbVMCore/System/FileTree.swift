@@ -106,6 +106,13 @@ enum Files {
         try Errno.check { rename(temporary, path) }
     }
 
+    /// In nanoseconds since 1970, as files have their times.
+    static var timeNow: Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    }
+
     static func freeSpace(_ path: String) -> ByteCount? {
         var result = statvfs()
         guard statvfs(path, &result) == 0 else { return nil }

@@ -432,7 +432,8 @@ struct CacheTests {
         expectNothingLeft(scratch)
         // All else is as it is in the image.
         let file = try Descriptor.open(disk.path, O_WRONLY)
-        try file.writeAll(Array("kept\n".utf8), at: place)
+        let written = pwrite(file.raw, Array("kept\n".utf8), 5, off_t(place))
+        #expect(written == 5)
         #expect(second.output.contains(try digest(of: disk.path)), "\(second.output.suffix(500))")
     }
 
