@@ -152,11 +152,12 @@ final class Unpacking {
     /// All of a file that is here; false where there was nothing in it that was looked for.
     @discardableResult
     func take(
-        whole file: Int32, _ length: UInt64, _ expected: Digest?, record: Recording
+        whole file: HeldDescriptor, _ length: UInt64, _ expected: Digest?, record: Recording
     ) throws -> Bool {
+        defer { withExtendedLifetime(file) {} }
         do {
             var packed: Digest?
-            let reading = try worker.follow(file, expected?.algorithm ?? .sha256) { packed = $0 }
+            let reading = try worker.follow(file.raw, expected?.algorithm ?? .sha256) { packed = $0 }
             reading.tellEnd(length)
             follower.tellEnd(length)
             try worker.loop.run { packed != nil }

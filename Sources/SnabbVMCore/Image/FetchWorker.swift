@@ -100,8 +100,8 @@ final class FetchWorker {
         say(.ready(try inspection.finish()))
     }
 
-    func open(_ path: String) throws(Failure) -> Descriptor {
-        do throws(Errno) { return try Descriptor.open(path, O_RDONLY | O_NOCTTY) } catch {
+    func open(_ path: String) throws(Failure) -> HeldDescriptor {
+        do throws(Errno) { return HeldDescriptor(try Descriptor.open(path, O_RDONLY | O_NOCTTY)) } catch {
             throw Failure(.image, "read image", path, error)
         }
     }
@@ -128,12 +128,15 @@ final class FetchWorker {
     }
 
     func compare(file path: String, _ expected: Digest) throws {
-        let file = try open(path)
+        try compare(try digest(of: try open(path), expected.algorithm), expected, "nothing boots")
+    }
+
+    private func digest(of file: HeldDescriptor, _ algorithm: DigestAlgorithm) throws -> Digest {
         var found: Digest?
-        let follower = try follow(file.raw, expected.algorithm) { found = $0 }
+        let follower = try follow(file.raw, algorithm) { found = $0 }
         follower.tellEnd(UInt64(max(0, lseek(file.raw, 0, SEEK_END))))
         try loop.run { found != nil }
-        try compare(found!, expected, "nothing boots")
+        return withExtendedLifetime(file) { found! }
     }
 
     func pause(_ seconds: Double) throws {
@@ -279,11 +282,9 @@ final class FetchWorker {
             meter.add(Int(clamping: $0) - Int(clamping: meter.count))
             if meter.isDue { say(.progress(FetchProgress(state: .unpacking, done: $0, rate: meter.rate))) }
         }
-        try unpacking.take(
-            whole: file.raw, UInt64(status.st_size), expected,
-            record: { digest, member in
-                record(validators, digest, packer: head.packer, member: member)
-            })
+        try unpacking.take(whole: file, UInt64(status.st_size), expected) { digest, member in
+            record(validators, digest, packer: head.packer, member: member)
+        }
     }
 
     // MARK: - Into the cache
@@ -333,7 +334,7 @@ final class FetchWorker {
         PartialFile.remove(cache.partPath(stem))
         try announce(record.image)
         record.content = try content()
-        if fdatasync(file.raw) == 0 { record.boot = nil }
+        if withExtendedLifetime(file, { fdatasync(file.raw) }) == 0 { record.boot = nil }
         try cache.write(record, for: record.image.path)
     }
 

@@ -35,11 +35,10 @@ extension FetchWorker {
     func goOn(serving image: DiskImage, _ address: Address) throws {
         let expected = try expectedDigest()
         // It may have died after the last byte.
-        if let whole = try? Descriptor.open(image.path, O_RDONLY) {
+        if let held = try? ImageCache.hold(image.path) {
             let server = try NBDServer(
-                request.lazySocket!, owner: request.lazyOwner, file: whole.raw, length: image.fileSize, loop: loop)
+                request.lazySocket!, owner: request.lazyOwner, file: held.raw, length: image.fileSize, loop: loop)
             say(.whole)
-            let held = try ImageCache.hold(image.path)
             lock?.release()
             try loop.run { false }
             withExtendedLifetime((server, held)) {}

@@ -102,7 +102,7 @@ struct OCIFetch {
     private func extract(_ member: String, as suffix: String, most: UInt64?) throws -> String {
         let archive = try worker.open(path)
         let target = worker.cache.newPath(worker.stem) + suffix
-        let output = try Descriptor.open(target, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW)
+        let output = HeldDescriptor(try Descriptor.open(target, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW))
         var failure: Failure?
         var isOver = false
         let follower = try worker.startUnpacking(
@@ -111,7 +111,7 @@ struct OCIFetch {
         ) { _, problem in
             (failure, isOver) = (problem, true)
         }
-        follower.tellEnd(UInt64(lseek(archive.raw, 0, SEEK_END)))
+        follower.tellEnd(withExtendedLifetime((archive, output)) { UInt64(max(0, lseek(archive.raw, 0, SEEK_END))) })
         try worker.loop.run { isOver }
         if let failure {
             unlink(target)
@@ -132,9 +132,9 @@ struct OCIFetch {
         let (status, head) = try ImageInspection.open(place)
         let file = try worker.open(place)
         let unpacking = try Unpacking(worker, file.raw, head, folder: OCIFetch.diskFolder, excluded: removed)
-        let found = try unpacking.take(
-            whole: file.raw, UInt64(status.st_size), layer.digest,
-            record: { digest, member in worker.record(validators, digest, packer: "oci", member: member) })
+        let found = try unpacking.take(whole: file, UInt64(status.st_size), layer.digest) { digest, member in
+            worker.record(validators, digest, packer: "oci", member: member)
+        }
         removed += unpacking.removed.prefix(OCIFetch.mostRemoved)
         return found
     }

@@ -5,6 +5,7 @@ import Glibc
 final class HeldDescriptor {
     private let descriptor: Descriptor
     init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
+    var raw: Int32 { descriptor.raw }
 }
 
 /// An open file descriptor, closed exactly once.
