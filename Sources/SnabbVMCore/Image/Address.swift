@@ -61,6 +61,16 @@ struct Address: Codable, Equatable {
     /// The last part of the path, as the server has it.
     var fileName: String { String(path.split(separator: "/").last ?? "") }
 
+    /// The same with the login of another, if it has none.
+    func withLogin(of other: Address) -> Address {
+        let (ours, theirs) = (parts, other.parts)
+        let login = other.text[theirs.before.endIndex..<theirs.host.startIndex]
+        guard ours.before.endIndex == ours.host.startIndex, !login.isEmpty else { return self }
+        var result = self
+        result.text = "\(ours.before)\(login)\(ours.host)\(ours.path)\(ours.query)"
+        return result
+    }
+
     /// Another file in the same folder.
     func adding(_ suffix: String) -> Address {
         let parts = parts

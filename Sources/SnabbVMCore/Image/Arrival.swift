@@ -44,6 +44,8 @@ final class Arrival {
         guard worker.request.format == nil else { return }
         if found.packer != nil {
             unpacking = try Unpacking(worker, part.file.raw, found)
+            // A wrong checksum is the better word for what is broken.
+            unpacking?.failsAtOnce = expected == nil
         } else if expected == nil, !found.hasFormat, !found.isDescriptor, let length = part.length {
             let image = DiskImage(
                 path: worker.request.shown, format: .raw, virtualSize: ByteCount(length), isBlockDevice: false,
@@ -97,6 +99,9 @@ final class Unpacking {
     private var failure: Failure?
     /// What the layer takes away of those below it.
     private(set) var removed: [String] = []
+    /// Rather than when all of the file is here.
+    var failsAtOnce = false
+    private static let mostRemoved = 1000
     var onWritten: (UInt64) -> Void = { _ in }
 
     init(
@@ -119,9 +124,10 @@ final class Unpacking {
                 digesting.tell($0)
                 onWritten($0)
             },
-            onRemoved: { [unowned self] in removed.append($0) },
+            onRemoved: { [unowned self] in if removed.count < Unpacking.mostRemoved { removed.append($0) } },
             onEnd: { [unowned self] in
                 (member, failure, isOver) = ($0, $1, true)
+                if failsAtOnce, let failure { throw failure }
             })
     }
 

@@ -10,6 +10,8 @@ final class FetchWorker {
     let loop: EventLoop
     let web: Web?
     private(set) var lock: ImageCache.Lock?
+    /// A machine reads here.
+    var isServing = false
     var meter = Meter()
     private var saving: EventLoop.Timer?
 
@@ -22,7 +24,12 @@ final class FetchWorker {
         do {
             let worker = try FetchWorker(request)
             defer { worker.lock?.release() }
-            try worker.fetch()
+            do { try worker.fetch() } catch let killed as Follower.WasKilled {
+                // The launcher starts another of this process, where a machine reads what it brings.
+                if worker.isServing { return FailureKind.fetch.rawValue }
+                throw Failure(
+                    .fetch, "fetch", request.shown, killed.words, remedy: "start again: it goes on where it was")
+            }
             return 0
         } catch {
             let failure = error as? Failure ?? Failure.unforeseen(error, "fetch", request.shown)
@@ -335,7 +342,8 @@ final class FetchWorker {
         try announce(record.image)
         record.content = try content()
         if withExtendedLifetime(file, { fdatasync(file.raw) }) == 0 { record.boot = nil }
-        try cache.write(record, for: record.image.path)
+        // It is there and right, whether or not this can be said as well.
+        try? cache.write(record, for: record.image.path)
     }
 
     /// The same bytes under another tag or date: one copy is enough.

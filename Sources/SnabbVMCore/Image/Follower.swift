@@ -22,6 +22,9 @@ final class Follower {
     /// It ended; in order, unless there are words about how.
     var onEnd: (String?) throws -> Void = { _ in }
 
+    /// Somebody killed it, or the kernel did for want of memory: what it worked on is as good as before.
+    struct WasKilled: Error { var words: String }
+
     init(
         _ verb: Verb, _ settings: JSON, files: [Int32], user: User? = nil, addressSpace: UInt64 = 0, loop: EventLoop
     ) throws {
@@ -58,7 +61,9 @@ final class Follower {
             words?.finish()
             if isStopped { return }
             let said = lastWords.isEmpty ? "\(status)" : lastWords
-            try onEnd(status == .code(0) ? nil : "\(verb.rawValue)ing ended with \(said)")
+            let words = "\(verb.rawValue)ing ended with \(said)"
+            if status == .signal(SIGKILL) { throw WasKilled(words: words) }
+            try onEnd(status == .code(0) ? nil : words)
         }
     }
 
@@ -138,7 +143,10 @@ struct FollowedFile: ~Copyable {
         while place >= frontier, !isWhole { try listen() }
         if place >= frontier { return 0 }
         let count = min(buffer.count, Int(frontier - place))
-        return try Errno.check { pread(file.raw, buffer.baseAddress, count, off_t(place)) }
+        let got = try Errno.check { pread(file.raw, buffer.baseAddress, count, off_t(place)) }
+        // It has become shorter than it was said to be.
+        if got == 0 { throw Errno(code: EIO) }
+        return got
     }
 
     /// Waits for the whole file; its length.

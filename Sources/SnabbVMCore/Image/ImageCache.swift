@@ -226,7 +226,9 @@ struct ImageCache {
         for name in names {
             guard let dot = name.lastIndex(of: "."), let stem = ImageCache.stem(in: name) else { continue }
             let isFinished = [".disk", ".json"].contains(name[dot...]) && !name.hasSuffix(".part.json")
-            if isFinished {
+            if name.hasSuffix(".json.new"), !name.hasSuffix(".part.json.new") {
+                unlink("\(folder)/\(name)")
+            } else if isFinished {
                 if !kept.contains(String(name[..<dot])) { unlink("\(folder)/\(name)") }
             } else if let lock = try lockAtOnce(stem) {
                 PartialFile.remove(partPath(stem))
@@ -238,7 +240,10 @@ struct ImageCache {
 
     /// NAME-KEY, where it is a file of ours: the key is eight digits, and a version eight more.
     private static func stem(in name: String) -> String? {
-        let suffixes = [".part.json", ".part", ".new.layer", ".new.text", ".new", ".lock", ".disk", ".json"]
+        let suffixes = [
+            ".part.json.new", ".part.json", ".json.new", ".part", ".new.layer", ".new.text", ".new", ".lock", ".disk",
+            ".json",
+        ]
         guard let suffix = suffixes.first(where: name.hasSuffix) else { return nil }
         let stem = name.dropLast(suffix.count)
         let key = stem.suffix(9)

@@ -84,7 +84,7 @@ final class ImageFetch {
     }
 
     private func becomeWrong(_ failure: Failure) {
-        if progress?.state == .wrong { return }
+        if progress?.state == .wrong || progress?.state == .whole { return }
         if progress == nil { progress = FetchProgress() }
         progress?.state = .wrong
         onWrong(failure)

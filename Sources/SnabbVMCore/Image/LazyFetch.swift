@@ -16,7 +16,8 @@ extension FetchWorker {
                 say(.note("\(address.shown): \(why)"))
                 return false
             }
-            let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: expected != nil)
+            // The machine reads before any digest is compared.
+            let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: false)
             let there = part.record.validators
             if there.length == nil || there.condition == nil || !there.isSameFile(as: validators) {
                 try part.reset(validators)
@@ -25,7 +26,9 @@ extension FetchWorker {
             try checkSpace(part)
             let serving = try Serving(self, part, address, expected)
             try serving.transfer.startLazily()
-            say(.served(try serving.inspect(head), expected))
+            let image = try serving.inspect(head)
+            isServing = true
+            say(.served(image, expected))
             try serving.run()
             return true
         }
@@ -33,6 +36,7 @@ extension FetchWorker {
 
     /// The process that served it has died, and the machine still reads.
     func goOn(serving image: DiskImage, _ address: Address) throws {
+        isServing = true
         let expected = try expectedDigest()
         // It may have died after the last byte.
         if let held = try? ImageCache.hold(image.path) {
@@ -145,9 +149,12 @@ private final class Serving {
             try worker.publish(
                 part.path, begun: part.record.begun, record: worker.record(part.record.validators, digest),
                 announce: { _ in worker.say(.whole) })
-        } catch let failure as Failure {
+        } catch let failure as Failure where [.checksum, .image].contains(failure.kind) {
             PartialFile.remove(part.path)
             worker.say(.failed(failure))
+        } catch let failure as Failure {
+            // The image is right, and only its name can't be had.
+            worker.say(.warning("\(failure.line); the machine goes on, and the next start fetches what is missing"))
         }
         // The machine still reads, and others may fetch now.
         let held = try? ImageCache.hold(worker.diskPath(part.record.validators, begun: part.record.begun))

@@ -8,7 +8,6 @@ struct OCIFetch {
     /// Where KubeVirt's containerDisk has it.
     private static let diskFolder = "disk"
     private static let longestText: UInt64 = 8 << 20
-    private static let mostRemoved = 1000
 
     init(_ worker: FetchWorker, _ path: String, _ tag: String?) {
         self.worker = worker
@@ -135,7 +134,7 @@ struct OCIFetch {
         let found = try unpacking.take(whole: file, UInt64(status.st_size), layer.digest) { digest, member in
             worker.record(validators, digest, packer: "oci", member: member)
         }
-        removed += unpacking.removed.prefix(OCIFetch.mostRemoved)
+        removed += unpacking.removed
         return found
     }
 }

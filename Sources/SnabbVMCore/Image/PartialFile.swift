@@ -71,7 +71,8 @@ final class PartialFile {
         }
         isOfOtherBoot = found.boot != boot
         record = found
-        record.boot = boot
+        // The digest is of bytes that were in memory then. The boot stays the old one until all of it has been compared.
+        if isOfOtherBoot { record.digest = nil }
     }
 
     static var boot: String { FileTree().line("/proc/sys/kernel/random/boot_id") ?? "" }
@@ -133,6 +134,6 @@ final class PartialFile {
 
     static func remove(_ path: String) {
         unlink(path)
-        unlink(path + ".json")
+        for suffix in [".json", ".json.new"] { unlink(path + suffix) }
     }
 }

@@ -39,6 +39,8 @@ final class Transfer {
     private var isOver = false
     private var servesRanges = true
     private var hasAnswer = false
+    /// Why an answer was cut off.
+    private var oddity: String?
     private var splitting = Splitting()
     private var splitTimer: EventLoop.Timer?
 
@@ -228,12 +230,16 @@ final class Transfer {
         var now = head.validators
         now.length = connection.request?.contentLength
         // A server may do so now and then; the machine needs just the part.
-        if isLazy, now.isSameFile(as: part.record.validators) { return false }
+        if isLazy, now.isSameFile(as: part.record.validators) {
+            oddity = "the server sends no parts of the file any more"
+            return false
+        }
         let asked = connection.position > 0 || connection.limit != nil || part.present.count > 0
         let isSame = part.length == nil || now.isSameFile(as: part.record.validators)
         if head.fields["accept-ranges"]?.lowercased() == "none" { servesRanges = false }
         if asked {
-            if isSame { servesRanges = false }
+            // Or it is several servers, each with tags of its own: then one connection at a time.
+            servesRanges = false
             // What others bring can't be trusted any more, or need not be brought twice.
             for other in connections where other !== connection { other.request?.cancel() }
             connections = [connection]
@@ -254,7 +260,7 @@ final class Transfer {
         var now = head.validators
         now.length = head.contentRange?.total
         guard let range = head.contentRange?.range, range.lowerBound == connection.position,
-            now.isSameFile(as: part.record.validators) || part.present.count == 0
+            now.isSameFile(as: part.record.validators) || part.present.count == 0 && connections.count == 1
         else {
             let isSame = now.isSameFile(as: part.record.validators)
             onNote(
@@ -314,7 +320,8 @@ final class Transfer {
         }
         let goal = connection.limit ?? part.length ?? connection.position
         if hasAnswer, connection.position < goal {
-            return try recover(from: WebFailure("it came shorter than announced", isPassing: true))
+            defer { oddity = nil }
+            return try recover(from: WebFailure(oddity ?? "it came shorter than announced", isPassing: true))
         }
         if !hasAnswer {
             failures += 1
@@ -380,7 +387,7 @@ final class Transfer {
         splitTimer = loop.after(Splitting.interval) { [unowned self] in
             guard canSplit, retry == nil, let length = part.length else { return }
             let left = length - min(length, part.present.count)
-            if splitting.decide(part.present.count, left: left), splitting.connections > 1 {
+            if part.present.count > 0, splitting.decide(part.present.count, left: left), splitting.connections > 1 {
                 // The first connection was to bring everything.
                 for connection in connections where connection.limit == nil {
                     connection.limit = min(length, connection.position + Splitting.window)

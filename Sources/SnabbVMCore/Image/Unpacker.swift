@@ -255,14 +255,17 @@ final class Unpacker {
                 try checkSize(offset + UInt64(block.count))
                 try write(block, at: offset)
                 length = max(length, offset + UInt64(block.count))
-                if length >= told + (8 << 20) {
-                    told = length
-                    sayMessage(["written": .integer(Int64(length))])
-                }
+                if length >= told + (8 << 20) { try tell(length) }
             }
         }
         try checkSize(length)
+        try tell(length)
+    }
+
+    /// So much can be read: the file is so long, whether or not it ends with a hole.
+    private func tell(_ length: UInt64) throws(Failure) {
         do throws(Errno) { try Errno.check { ftruncate(output.raw, off_t(length)) } } catch { throw full(error) }
+        told = length
         sayMessage(["written": .integer(Int64(length))])
     }
 

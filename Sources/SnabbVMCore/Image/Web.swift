@@ -264,7 +264,7 @@ final class WebRequest {
             ccurl_set_number(easy, CURLOPT_MAXREDIRS, Int64(WebRequest.mostRedirects - redirects))
         }
         ccurl_set_text(easy, CURLOPT_PROTOCOLS_STR, redirectProtocols)
-        ccurl_set_text(easy, CURLOPT_URL, next.text)
+        ccurl_set_text(easy, CURLOPT_URL, next.origin == address.origin ? next.withLogin(of: address).text : next.text)
         (hasHead, fields) = (false, [:])
         web.start(self)
     }
@@ -336,7 +336,9 @@ struct WebFailure: Error {
         words = String(cString: ccurl_error(code))
         isPassing = true
         switch code {
-        case CURLE_COULDNT_RESOLVE_HOST: words = "its host's name can't be resolved"
+        case CURLE_COULDNT_RESOLVE_HOST:
+            words = "its host's name can't be resolved"
+            remedy = "see whether the address is right, and whether this host has a name server"
         case CURLE_COULDNT_RESOLVE_PROXY: words = "the name of the proxy can't be resolved"
         case CURLE_COULDNT_CONNECT:
             let number = Int32(ccurl_number(easy, CURLINFO_OS_ERRNO))
@@ -349,6 +351,7 @@ struct WebFailure: Error {
             words = "the server's certificate can't be trusted" + (details > 0 ? " (\(WebFailure.words(details)))" : "")
             remedy = "give the CA's certificate with --cacert, if it is a server of your own"
             (isPassing, isAbsence) = (false, false)
+        case CURLE_SSL_CONNECT_ERROR: words = "no TLS connection: the server speaks none, or another kind"
         case CURLE_TOO_MANY_REDIRECTS:
             words = "it is redirected more than 10 times, perhaps in a circle"
             isPassing = false

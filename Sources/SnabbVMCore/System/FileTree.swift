@@ -102,8 +102,13 @@ enum Files {
     static func replace(_ path: String, _ content: [UInt8], mode: mode_t) throws(Errno) {
         let temporary = path + ".new"
         unlink(temporary)
-        try create(temporary, content, mode: mode)
-        try Errno.check { rename(temporary, path) }
+        do throws(Errno) {
+            try create(temporary, content, mode: mode)
+            try Errno.check { rename(temporary, path) }
+        } catch {
+            unlink(temporary)
+            throw error
+        }
     }
 
     /// In nanoseconds since 1970, as files have their times.

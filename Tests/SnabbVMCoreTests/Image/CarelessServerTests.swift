@@ -100,6 +100,16 @@ struct CarelessServerTests {
         }
     }
 
+    /// As it is without a header, where libcurl goes after a redirect by itself.
+    @Test func aLoginGoesAlongOnTheSameHost() throws {
+        let disk = try server.serve("disk.img", mebibytes: 2)
+        try server.put(disk.name, ["auth": .string("user:\(CarelessServerTests.secret)")])
+        try server.put("near.img", ["redirect": .string(disk.url)])
+        let near = server.url("near.img")
+        let address = "http://user:\(CarelessServerTests.secret)@" + near.dropFirst("http://".count)
+        try expectFetched(try cache.pull("--header", "X-Other: 1", address), disk, in: cache)
+    }
+
     private func expectHidden(_ outcome: Outcome, sourceLocation: SourceLocation = #_sourceLocation) throws {
         let secret = CarelessServerTests.secret
         #expect(!(outcome.errors + outcome.output).contains(secret), "\(outcome)", sourceLocation: sourceLocation)

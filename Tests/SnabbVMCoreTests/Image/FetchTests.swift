@@ -599,6 +599,43 @@ struct FetchTests {
         try expectSentOnce(disk)
     }
 
+    /// The digest's process, for want of memory perhaps: what came stays.
+    @Test func aHelperThatIsKilledCostsNothing() throws {
+        let disk = try server.serve("disk.img")
+        try server.put(disk.name, ["stall_after": 4_000_000])
+        let pull = try cache.start(["pull", disk.url])
+        #expect(try cache.hasPart(of: disk, 4_000_000, from: server))
+        let children = { (pid: pid_t) in
+            (FileTree().line("/proc/\(pid)/task/\(pid)/children") ?? "").split(separator: " ").compactMap { pid_t($0) }
+        }
+        let helper = try #require(children(pull.pid).flatMap(children).first)
+        kill(helper, SIGKILL)
+        expectRefused(pull.outcome(), .fetch, "start again")
+        #expect(cache.leftovers.count == 2, "\(cache.names)")
+        try server.put(disk.name, [:])
+        try expectFetched(try cache.pull(disk.url), disk, in: cache)
+        try expectSentOnce(disk)
+    }
+
+    /// Pages that never reached the disk, though a digest was taken of them: that is found, and made good.
+    @Test(arguments: [true, false]) func aPartFromBeforeACrashIsReadAgain(_ hasChecksum: Bool) throws {
+        let disk = try server.serve("large.img", mebibytes: 100)
+        try cache.leavePart(of: disk, 80_000_000, on: server)
+        let part = "\(cache.path)/" + (try #require(cache.leftovers.first { $0.hasSuffix(".part") }))
+        let record = try String(contentsOfFile: part + ".json", encoding: .utf8)
+        #expect(record.contains("\"state\""), "a digest of a part of it is kept")
+        let now = try #require(FileTree().line("/proc/sys/kernel/random/boot_id"))
+        let then = record.replacingOccurrences(of: now, with: "another boot")
+        #expect(then != record)
+        try then.write(toFile: part + ".json", atomically: false, encoding: .utf8)
+        let file = try #require(FileHandle(forUpdatingAtPath: part))
+        try file.seek(toOffset: 1_000_000)
+        try file.write(contentsOf: Data(count: 8192))
+        try file.close()
+        let checksum = hasChecksum ? ["--checksum", "sha256:\(disk.digest)"] : []
+        try expectFetched(try cache.start(["pull"] + checksum + [disk.url]).outcome(), disk, in: cache)
+    }
+
     /// At moments that nobody chose, in the middle of 300 MB.
     @Test func killedTwentyTimesItSendsNextToNothingTwice() throws {
         let disk = try server.serve("large.img", mebibytes: 286)

@@ -198,6 +198,22 @@ struct UnpackTests {
         try expectBroken(packed)
     }
 
+    /// What is broken already need not come to its end.
+    @Test(.enabled(if: WebServer.canRun, WebServer.missing), arguments: Packing.named("xz"))
+    func aBrokenFileIsNotWaitedFor(_ packing: Packing) throws {
+        let (packed, _) = try pack(packing)
+        let size = try fileSize(packed)
+        let file = try #require(FileHandle(forUpdatingAtPath: packed))
+        try file.seek(toOffset: UInt64(size / 3))
+        try file.write(contentsOf: Data(count: 200_000))
+        try file.close()
+        let (web, name) = try serve(packed)
+        try web.put(name, ["stall_after": .integer(Int64(size * 2 / 3))])
+        try cache.refuses(.image, ["broken"], web.url(name))
+        #expect(cache.disks == [] && cache.leftovers == [])
+        #expect(try web.statistics(name).requests.count == 1)
+    }
+
     /// Padding is common and harmless; either answer will do, but not another disk.
     @Test(arguments: Packing.all, ["zeros", "noise"])
     func garbageAtTheEnd(_ packing: Packing, _ garbage: String) throws {
@@ -218,6 +234,16 @@ struct UnpackTests {
         #expect(try web.statistics(name).requests.count > 2)
         #expect(try web.sent(name) < fileSize(packed) * 6 / 5)
         #expect(cache.leftovers == [])
+    }
+
+    /// Its digest is taken while it is written, holes and all.
+    @Test func aDiskWithALongHoleIsVerified() throws {
+        let disk = try scratch.makeDisk(each: 12)
+        let expected = try digest(of: disk)
+        try shell("gzip -1 '\(disk)'")
+        #expect(try digest(of: try cache.pulled(disk + ".gz")) == expected)
+        let outcome = try cache.images("verify")
+        #expect(outcome.code == 0, "\(outcome)")
     }
 
     // MARK: Bombs
