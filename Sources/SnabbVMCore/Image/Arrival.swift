@@ -29,9 +29,8 @@ final class Arrival {
     }
 
     private func startDigest() throws {
-        let kept = part.record.digest.flatMap { $0.offset <= part.frontier ? $0 : nil }
         digesting = try worker.follow(
-            part.file.raw, expected?.algorithm ?? .sha256, from: kept,
+            part.file.raw, expected?.algorithm ?? .sha256, from: part.digest,
             onState: { [part] in part.setDigest($0) }, onDigest: { [unowned self] in digest = $0 })
     }
 

@@ -3,7 +3,6 @@ import Glibc
 /// A process that reads a file behind whoever writes it: told how far it may read, it tells what it found. It has
 /// nothing but the files that it is given, and runs as nobody where it reads what strangers made.
 final class Follower {
-    private let verb: Verb
     private let loop: EventLoop
     private var pid: pid_t = 0
     private var outlet: Outlet!
@@ -28,7 +27,6 @@ final class Follower {
     init(
         _ verb: Verb, _ settings: JSON, files: [Int32], user: User? = nil, addressSpace: UInt64 = 0, loop: EventLoop
     ) throws {
-        self.verb = verb
         self.loop = loop
         let (theirInput, ourEnd) = try Descriptor.pipe()
         let (ourReading, theirOutput) = try Descriptor.pipe()

@@ -99,8 +99,10 @@ extension ImageFinder {
     }
 
     private func locateFile(_ name: String, _ request: inout FetchRequest) throws(Failure) -> ImageLocation {
-        let catalog = try ImageCatalog(files: catalogs)
-        if let entry = catalog.entries[name], !places(name).contains(where: { access($0, F_OK) == 0 }) {
+        // Most images are files, for which no list need be read.
+        let isThere = places(name).contains { access($0, F_OK) == 0 }
+        let catalog = isThere ? nil : try ImageCatalog(files: catalogs)
+        if let entry = catalog?.entries[name] {
             guard let address = Address(entry.url) else {
                 throw Failure(.usage, "use", entry.file, "the url of \(name) is none")
             }
@@ -109,7 +111,7 @@ extension ImageFinder {
             }
             return try locate(address, &request)
         }
-        let path = try find(name, what: "image", others: catalog.nearest)
+        let path = try find(name, what: "image", others: { catalog?.nearest($0) })
         let (_, head) = try ImageInspection.open(path)
         let isPlain = request.checksum == nil && (head.packer == nil || request.format != nil)
         request.source = .file(path)

@@ -85,9 +85,8 @@ private final class Serving {
             worker.request.lazySocket!, owner: worker.request.lazyOwner, file: part.file.raw, length: length,
             loop: worker.loop)
         transfer = Transfer(address, worker.request.web, web: worker.web!, loop: worker.loop, into: part, known: nil)
-        let kept = part.record.digest.flatMap { $0.offset <= part.frontier ? $0 : nil }
         digesting = try worker.follow(
-            part.file.raw, expected?.algorithm ?? .sha256, from: kept, onState: part.setDigest,
+            part.file.raw, expected?.algorithm ?? .sha256, from: part.digest, onState: part.setDigest,
             onDigest: { [unowned self] in digest = $0 })
         connect()
     }

@@ -24,9 +24,7 @@ final class LazyProbe {
 
     func ask() throws -> Answer {
         if address.isFTP { return .no("FTP has no way to ask for parts of a file") }
-        var conditions: [String] = []
-        if let tag = known?.etag { conditions.append("If-None-Match: \(tag)") }
-        if let time = known?.lastModified { conditions.append("If-Modified-Since: \(time)") }
+        let conditions = known?.onlyIfChanged ?? []
         // First without content: who knows no ranges would send all of it.
         let about = try WebRequest(address, in: web, conditions: conditions, headOnly: true)
         if try finish(about) != nil { return .trouble }

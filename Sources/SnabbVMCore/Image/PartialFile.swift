@@ -14,6 +14,11 @@ struct Validators: Codable, Equatable {
     /// For If-Range: with it a server sends the rest of this file or the whole of another one, never a mixture.
     var condition: String? { strongTag ?? (isDateStrong == true ? lastModified : nil) }
 
+    /// The header lines that ask for a file only if it is another one; for that a weak tag will do.
+    var onlyIfChanged: [String] {
+        [etag.map { "If-None-Match: \($0)" }, lastModified.map { "If-Modified-Since: \($0)" }].compactMap(\.self)
+    }
+
     /// Whether bytes of one can stand beside bytes of the other.
     func isSameFile(as other: Validators) -> Bool {
         if let length, let theirs = other.length, length != theirs { return false }
@@ -48,6 +53,8 @@ final class PartialFile {
     var isWhole: Bool { length.map { present.prefix >= $0 } ?? false }
     /// What followers may read.
     var frontier: UInt64 { present.prefix }
+    /// What was kept of a digest, as long as the bytes are there that it is of.
+    var digest: DigestState? { record.digest.flatMap { $0.offset <= frontier ? $0 : nil } }
 
     /// `trustsCrash` says that a digest is going to be compared, so that bytes written before a crash may be tried.
     init(_ path: String, source: String, trustsCrash: Bool) throws(Failure) {
@@ -58,8 +65,7 @@ final class PartialFile {
             throw Failure(.host, "write", path, error)
         }
         let boot = PartialFile.boot
-        let fresh = Record(source: source, boot: boot, begun: Files.timeNow)
-        record = fresh
+        record = Record(source: source, boot: boot, begun: Files.timeNow)
         guard let text = FileTree().text(path + ".json"),
             let found = try? JSON(parsing: text).decode(Record.self),
             let status = try? file.status(), found.source == source, found.boot == boot || trustsCrash,

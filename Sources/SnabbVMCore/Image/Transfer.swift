@@ -133,7 +133,7 @@ final class Transfer {
             now.isDateStrong = now.lastModified != nil
             if let known, now.length != nil, now.isSameFile(as: known) { return try finish(.notModified) }
             if part.present.count > 0, now.lastModified == nil || !now.isSameFile(as: part.record.validators) {
-                onNote("the file was changed on the server: beginning again")
+                onNote(Transfer.wasChanged)
                 try begin(anew: now)
             } else if part.present.count == 0 {
                 try part.reset(now)
@@ -198,9 +198,7 @@ final class Transfer {
         var conditions: [String] = []
         if !address.isFTP {
             if !hasAnswer, let known, isFresh {
-                // A weak tag will do to ask whether anything is new.
-                if let tag = known.etag { conditions.append("If-None-Match: \(tag)") }
-                if let time = known.lastModified { conditions.append("If-Modified-Since: \(time)") }
+                conditions = known.onlyIfChanged
                 connection.isConditional = !conditions.isEmpty
             }
             if !isFresh, let condition = part.record.validators.condition {
@@ -215,7 +213,14 @@ final class Transfer {
         request.onEnd = { [self, unowned connection] in try end(connection, $0) }
     }
 
+    private func cancel(allBut kept: Connection? = nil) {
+        for connection in connections where connection !== kept { connection.request?.cancel() }
+        connections = kept.map { [$0] } ?? []
+    }
+
     // MARK: - Answers
+
+    private static let wasChanged = "the file was changed on the server: beginning again"
 
     private func accept(_ head: WebRequest.Head, _ connection: Connection) throws -> Bool {
         if address.isFTP { return true }
@@ -241,12 +246,8 @@ final class Transfer {
             // Or it is several servers, each with tags of its own: then one connection at a time.
             servesRanges = false
             // What others bring can't be trusted any more, or need not be brought twice.
-            for other in connections where other !== connection { other.request?.cancel() }
-            connections = [connection]
-            onNote(
-                isSame
-                    ? "the server can't go on in the middle of a file: beginning again"
-                    : "the file was changed on the server: beginning again")
+            cancel(allBut: connection)
+            onNote(isSame ? "the server can't go on in the middle of a file: beginning again" : Transfer.wasChanged)
         }
         (connection.position, connection.limit) = (0, nil)
         try begin(anew: now)
@@ -264,12 +265,9 @@ final class Transfer {
         else {
             let isSame = now.isSameFile(as: part.record.validators)
             onNote(
-                isSame
-                    ? "the server answers with another range than asked for: beginning again"
-                    : "the file was changed on the server: beginning again")
+                isSame ? "the server answers with another range than asked for: beginning again" : Transfer.wasChanged)
             servesRanges = false
-            for other in connections where other !== connection { other.request?.cancel() }
-            connections = [connection]
+            cancel(allBut: connection)
             try begin(anew: Validators())
             connection.position = 0
             return false
@@ -369,8 +367,7 @@ final class Transfer {
         if isOver { return }
         isOver = true
         loop.cancel(splitTimer)
-        for connection in connections { connection.request?.cancel() }
-        connections = []
+        cancel()
         try part.save()
         try onOutcome(outcome)
     }

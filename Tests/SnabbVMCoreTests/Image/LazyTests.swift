@@ -211,12 +211,19 @@ struct LazyTests {
 
     // MARK: What is wrong with it
 
-    @Test func aWrongChecksumPausesTheMachine() throws {
-        let image = try image("qcow2", megabytes: 24)
-        let wrong = String(repeating: "0123456789abcdef", count: 4)
+    private let wrong = String(repeating: "0123456789abcdef", count: 4)
+
+    /// It is paused already.
+    private func startWithWrongChecksum(_ image: Image) throws -> TestMachine {
         let machine = try start(LazyTests.lazy + TestMachine.kernel + ["--checksum", "sha256:\(wrong)"] + image.words)
         #expect(comes(to: "wrong", machine), "\(machine.errors)")
         #expect(eventually { (try? machine.status())?["state"] == "paused" })
+        return machine
+    }
+
+    @Test func aWrongChecksumPausesTheMachine() throws {
+        let image = try image("qcow2", megabytes: 24)
+        let machine = try startWithWrongChecksum(image)
         let log = try #require(FileTree().text("\(scratch.path)/run/test/log"))
         #expect(log.contains(wrong) && log.contains(image.digest), "\(log)")
         #expect(cache.disks == [])
@@ -230,10 +237,7 @@ struct LazyTests {
     /// The paused machine has what it has; others may fetch the file, and keep it.
     @Test func aWrongChecksumIsNobodyElsesConcern() throws {
         let image = try image("qcow2", megabytes: 24)
-        let wrong = String(repeating: "0123456789abcdef", count: 4)
-        let machine = try start(LazyTests.lazy + TestMachine.kernel + ["--checksum", "sha256:\(wrong)"] + image.words)
-        #expect(comes(to: "wrong", machine), "\(machine.errors)")
-        #expect(eventually { (try? machine.status())?["state"] == "paused" })
+        let machine = try startWithWrongChecksum(image)
         let pull = try cache.start(["pull", web.url(image.name)])
         #expect(pull.code(within: 30) == 0, "\(pull.errors)")
         #expect(!pull.errors.contains("waiting for it"), "\(pull.errors)")

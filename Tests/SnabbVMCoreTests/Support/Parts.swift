@@ -74,18 +74,19 @@ struct Outcome {
     var errors: String
 }
 
-/// Runs a program to its end.
-@discardableResult
-func run(_ program: String, _ arguments: [String], environment: [String: String] = [:], in folder: String? = nil) throws
-    -> Outcome
-{
-    // Not Foundation's Process: it waits until every descendant has ended, and a tmux server does not.
-    let path = program.hasPrefix("/") ? program : Parts.path(of: program)
-    let (output, errors) = (temporaryFile(), temporaryFile())
+/// Starts a program; not by Foundation's Process, which waits until every descendant has ended, and a tmux server does not.
+func spawn(
+    _ program: String, _ arguments: [String], environment: [String: String], input: Int32? = nil, output: OutputFile,
+    errors: OutputFile
+) throws -> pid_t {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    if let input {
+        posix_spawn_file_actions_adddup2(&actions, input, 0)
+    } else {
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    }
     posix_spawn_file_actions_adddup2(&actions, output.handle.fileDescriptor, 1)
     posix_spawn_file_actions_adddup2(&actions, errors.handle.fileDescriptor, 2)
     // The runner's threads hold all signals back, and its terminal is not for the program to ask for passwords on.
@@ -97,15 +98,26 @@ func run(_ program: String, _ arguments: [String], environment: [String: String]
     posix_spawnattr_setsigmask(&attributes, &none)
     let newSession: Int32 = 0x80  // POSIX_SPAWN_SETSID, which Swift does not see
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | newSession))
+    let path = program.hasPrefix("/") ? program : Parts.path(of: program)
     let words = CStrings([path] + arguments)
     let variables = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     let settings = CStrings(variables.map { "\($0.key)=\($0.value)" })
     var pid: pid_t = 0
+    let error = posix_spawn(&pid, path, &actions, &attributes, words.pointer, settings.pointer)
+    if error != 0 { throw Errno(code: error) }
+    return pid
+}
+
+/// Runs a program to its end.
+@discardableResult
+func run(_ program: String, _ arguments: [String], environment: [String: String] = [:], in folder: String? = nil) throws
+    -> Outcome
+{
+    let (output, errors) = (temporaryFile(), temporaryFile())
     let before = Files.currentFolder
     if let folder { chdir(folder) }
     defer { chdir(before) }
-    let error = posix_spawn(&pid, path, &actions, &attributes, words.pointer, settings.pointer)
-    if error != 0 { throw Errno(code: error) }
+    let pid = try spawn(program, arguments, environment: environment, output: output, errors: errors)
     var status: Int32 = 0
     waitpid(pid, &status, 0)
     let code = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)

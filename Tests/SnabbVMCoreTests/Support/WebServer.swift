@@ -12,32 +12,8 @@ final class Background {
 
     /// `input` is what it reads from; without one there is nothing to read.
     init(_ program: String, _ arguments: [String], environment: [String: String] = [:], input: Int32? = nil) throws {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        if let input {
-            posix_spawn_file_actions_adddup2(&actions, input, 0)
-        } else {
-            posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        }
-        posix_spawn_file_actions_adddup2(&actions, outputFile.handle.fileDescriptor, 1)
-        posix_spawn_file_actions_adddup2(&actions, errorFile.handle.fileDescriptor, 2)
-        // The runner's threads hold all signals back.
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var none = sigset_t()
-        sigemptyset(&none)
-        posix_spawnattr_setsigmask(&attributes, &none)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
-        let path = program.hasPrefix("/") ? program : Parts.path(of: program)
-        let words = CStrings([path] + arguments)
-        let variables = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        let settings = CStrings(variables.map { "\($0.key)=\($0.value)" })
-        var pid: pid_t = 0
-        let error = posix_spawn(&pid, path, &actions, &attributes, words.pointer, settings.pointer)
-        if error != 0 { throw Errno(code: error) }
-        self.pid = pid
+        pid = try spawn(
+            program, arguments, environment: environment, input: input, output: outputFile, errors: errorFile)
     }
 
     deinit { end() }
