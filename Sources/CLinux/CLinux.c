@@ -1,22 +1,32 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 char **clinux_environment(void) { return environ; }
 
 int clinux_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+int clinux_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 
 int clinux_adopt_orphans(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
@@ -187,6 +197,66 @@ int clinux_interface_events(void) {
     if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
     close(fd);
     return -1;
+}
+
+int clinux_device_file(const char *path, unsigned major, unsigned minor) {
+    return mknod(path, S_IFCHR | 0600, makedev(major, minor));
+}
+
+int clinux_namespace_lock(const char *name) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    // A name that begins with zero stands in no folder.
+    int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "%s", name);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+    if (bind(fd, (struct sockaddr *)&address, size) == 0) return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+int clinux_neighbour_socket(const char *interface) {
+    // ARP; or IPv6 whose first header is ICMPv6, of types 135 and 136.
+    // Each jump says how many lines to skip when it is so, and when it is not.
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_ARP, 7, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, 0, 5),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 20),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMPV6, 0, 3),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 54),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 135, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, 136, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, 256),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -1;
+    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
+    address.sll_ifindex = (int)if_nametoindex(interface);
+    // The filter first, so that nothing else is ever in the queue.
+    if (address.sll_ifindex == 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ||
+        bind(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+ssize_t clinux_send_frame(int fd, const unsigned char *frame, size_t size) { return send(fd, frame, size, 0); }
+
+ssize_t clinux_receive_frame(int fd, unsigned char *frame, size_t capacity, int *is_outgoing) {
+    struct sockaddr_ll from = {0};
+    socklen_t size = sizeof from;
+    ssize_t count = recvfrom(fd, frame, capacity, 0, (struct sockaddr *)&from, &size);
+    *is_outgoing = from.sll_pkttype == PACKET_OUTGOING;
+    return count;
 }
 
 int clinux_mount(const char *device, const char *path, const char *kind) { return mount(device, path, kind, 0, NULL); }

@@ -39,6 +39,7 @@ public enum Launcher {
         case .ports: return try Verbs.ports(arguments)
         case .stop: return try Verbs.stop(arguments)
         case .console: return try Verbs.console(arguments)
+        case .ssh: return try SSHVerb.perform(arguments, log)
         case .relay: return try Verbs.relay(arguments)
         case .release: return try NICVerbs.release(arguments, log)
         case .help: print(Help.text)
@@ -73,13 +74,13 @@ public enum Launcher {
             if !ledger.isEmpty { try clear(ledger, log) }
             stateLock = try folders.lockState(ledger)
             let preparation = try Preparation(arguments, loop, locks: locks, ledger: ledger, log: log)
-            held = preparation.heldImages
+            held = preparation.held
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
             try StepRunner(ledger: ledger, loop: loop, folders: folders, log: log).run(plan.steps)
             machine = try Machine(
                 plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword,
-                fetch: preparation.fetch)
+                fetch: preparation.fetch, addressGuard: preparation.addressGuard)
             ending = try machine!.run(hasTerminal: isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1)
         } catch is Interruption {
             ending = .stopped

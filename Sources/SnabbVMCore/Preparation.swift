@@ -7,8 +7,10 @@ struct Preparation {
     let vncPassword: String?
     /// Still at work, where the machine boots before its image is all here.
     let fetch: ImageFetch?
-    /// Kept open, so that nobody removes the image from the cache.
-    let heldImages: [HeldDescriptor]
+    /// Kept open, so that nobody removes the image from the cache, or takes the same interface.
+    let held: [HeldDescriptor]
+    /// Watches over the machine's addresses.
+    let addressGuard: AddressGuard?
 
     /// `ledger` is nil where nothing may be changed and so nothing be fetched.
     init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks, ledger: Ledger?, log: Log) throws {
@@ -16,13 +18,15 @@ struct Preparation {
         let folders = Folders(arguments, uid: facts.privileges.uid)
         var inspected = Inspected(folders: folders)
         inspected.programPath = Preparation.ownProgram
+        inspected.hostKey = Preparation.hostKey
         let finder = Preparation.imageFinder(arguments)
 
         try Preparation.readState(folders, into: &inspected)
         try Preparation.readPorts(arguments, &facts, into: &inspected, locks: locks)
         guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
 
-        // qemu-img works while the rest is read.
+        // iproute2 and qemu-img work while the rest is read, and whoever has an address has time to say so.
+        let network = try Preparation.startNetworkInspection(arguments, facts, loop)
         let wanted = try Preparation.image(arguments, finder, inspected, facts)
         let image = try wanted?.path.map { path in
             try ImageInspection(path, format: wanted?.format, qemuImg: qemuImg, loop: loop)
@@ -31,13 +35,27 @@ struct Preparation {
         let cdrom = try wantedCD?.path.map {
             try ImageInspection($0, format: .iso, qemuImg: qemuImg, loop: loop)
         }
+        facts.network = try network?.finish()
+        let requests = try Plan.nicRequests(arguments, facts)
+        let interfaces = ledger == nil ? [] : try Preparation.lock(requests, &facts, loop)
+        if requests.contains(where: \.mode.isJoined) {
+            // Any other DHCP server's port is taken too, whatever interface it is for.
+            let port = SocketAddress(host: "0.0.0.0", port: 67)
+            inspected.isDHCPTaken = port.whyTaken(udp: true) == Errno(code: EADDRINUSE)
+        }
+        if Plan.networkMode(arguments, facts) == .user, arguments.userNet == .passt, let program = facts.tools.passt {
+            inspected.hasPasst =
+                ledger == nil || Passt.works(program, as: facts.privileges.qemuUser, loop: loop)
+            inspected.freePort = SocketAddress.freePort()
+        }
+        addressGuard = try Preparation.findAddresses(
+            requests, facts, &inspected, arguments.name, loop, isDryRun: ledger == nil)
         inspected.kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
         inspected.initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
         inspected.privateFiles = [inspected.kernel, inspected.initrd].compactMap(\.self).filter {
             !Files.readableByAnyone($0)
         }
         inspected.seed = try SeedSources(arguments, images: finder)
-        inspected.hostKey = Preparation.hostKey
         inspected.secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
         vncPassword = try Preparation.vncPassword(arguments, finder, &inspected.seed.warnings)
         inspected.hasVNCPassword = vncPassword != nil
@@ -51,7 +69,8 @@ struct Preparation {
         try filters?.finish(.usage, "use the ports'", "filters")
         let fetches = Fetches(arguments, facts, folders, loop: loop, log: log)
         fetch = try fetches.bring(wanted?.request, wantedCD?.request, into: &inspected, ledger)
-        heldImages = try fetches.hold(inspected.image, inspected.cdrom)
+        held = try fetches.hold(inspected.image, inspected.cdrom) + interfaces
+        try addressGuard?.finish(into: &inspected)
         plan = try Plan(arguments, facts, inspected)
     }
 
@@ -79,6 +98,53 @@ struct Preparation {
             nic.isLocked = busy.contains(nic.address)
             return nic
         }
+    }
+
+    private static func startNetworkInspection(
+        _ arguments: Arguments, _ facts: Facts, _ loop: EventLoop
+    ) throws -> NetworkInspection? {
+        guard Plan.needsNetworkFacts(arguments, facts) else { return nil }
+        guard let ip = facts.tools.ip else {
+            // What was not asked for need not be said to be missing.
+            if arguments.net == nil, arguments.bridge == nil, arguments.nics.isEmpty { return nil }
+            throw Plan.missing("ip", package: "iproute2")
+        }
+        return try NetworkInspection(ip, loop)
+    }
+
+    /// Nobody else who is in this network namespace, from whatever container, takes an interface of the machine.
+    private static func lock(
+        _ requests: [NICRequest], _ facts: inout Facts, _ loop: EventLoop
+    ) throws -> [HeldDescriptor] {
+        let wanted = requests.filter(\.mode.usesInterface).map(\.interface)
+        guard facts.network?.isOwn == true, !wanted.isEmpty, let ip = facts.tools.ip else { return [] }
+        let locks = try wanted.map { name in
+            do throws(Errno) {
+                return HeldDescriptor(
+                    Descriptor(try Errno.check { clinux_namespace_lock("snabbvm-interface-\(name)") }))
+            } catch {
+                throw Failure(
+                    .busy, "use interface", name, "another machine in this network namespace has it",
+                    remedy: "use --net user, or another interface with --interface")
+            }
+        }
+        // What was seen before may have been changed by who had it until now.
+        facts.network = try NetworkInspection(ip, loop).finish()
+        return locks
+    }
+
+    private static func findAddresses(
+        _ requests: [NICRequest], _ facts: Facts, _ inspected: inout Inspected, _ name: String, _ loop: EventLoop,
+        isDryRun: Bool
+    ) throws(Failure) -> AddressGuard? {
+        let searches = AddressSearch.all(requests, facts, uuid: Plan.uuid(of: name, inspected))
+        if isDryRun {
+            // Nothing is sent either.
+            for search in searches where search.isChoice { inspected.addresses[search.place] = search.candidates.first }
+            return nil
+        }
+        let mayAsk = facts.privileges.has(.netRaw)
+        return searches.isEmpty || !mayAsk ? nil : try AddressGuard(searches, loop: loop)
     }
 
     static func imageFinder(_ arguments: Arguments) -> ImageFinder {
@@ -196,7 +262,7 @@ struct Preparation {
 
     private static func takenPorts(_ arguments: Arguments, _ facts: Facts) -> [(port: SocketAddress, why: String)] {
         var wanted = (Plan.vncAddress(arguments, facts).map { [($0, false)] }) ?? []
-        if arguments.net == .user {
+        if Plan.networkMode(arguments, facts) == .user {
             wanted += arguments.published.map { (SocketAddress(host: $0.address ?? "0.0.0.0", port: $0.host), $0.udp) }
         }
         return wanted.compactMap { address, udp in

@@ -10,10 +10,12 @@ enum Verbs {
         var inspected = Inspected(folders: folders)
         try Preparation.readPorts(arguments, &facts, into: &inspected, locks: NICLocks())
         if inspected.ports.isEmpty { try facts.addDevices() }
+        let loop = try EventLoop()
+        facts.network = try facts.tools.ip.map { try NetworkInspection($0, loop).finish() }
         let check = Check(
             facts, versions: try versions(facts.tools), memoryWanted: arguments.memory,
             freeSpace: Files.freeSpace(Files.existingPart(of: folders.disks)),
-            scratch: folders.disks,
+            scratch: folders.disks, whyUser: Plan.whyNotBridged(facts),
             refusals: Plan.refusals(arguments, facts) + Plan.portRefusals(arguments, facts, inspected))
         if arguments.json {
             print(

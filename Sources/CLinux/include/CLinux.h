@@ -19,6 +19,8 @@
 char **clinux_environment(void);
 int clinux_open(const char *path, int flags, mode_t mode);
 int clinux_pipe(int ends[2]);
+/// A file in memory, without a name that others could open it by.
+int clinux_memory_file(const char *name);
 
 /// Orphaned descendants become this process's children, as they become those of a container's first process.
 int clinux_adopt_orphans(void);
@@ -46,8 +48,19 @@ int clinux_tap_make(const char *name, int multi_queue);
 int clinux_tap_remove(const char *name, int multi_queue);
 int clinux_xdp_detach(const char *name);
 int clinux_xdp_attached(const char *name);
+/// A character device's file, for this user alone.
+int clinux_device_file(const char *path, unsigned major, unsigned minor);
 /// A socket that becomes readable when a network interface comes, goes or changes.
 int clinux_interface_events(void);
+
+/// A socket that holds a name as long as it is open: one in each network namespace.
+int clinux_namespace_lock(const char *name);
+/// A socket for this interface's ARP frames and neighbour discovery, in both directions, whatever bridge it is in.
+int clinux_neighbour_socket(const char *interface);
+/// Sends a frame by it.
+ssize_t clinux_send_frame(int fd, const unsigned char *frame, size_t size);
+/// The next frame's length, or -1; what this host itself sent is told apart.
+ssize_t clinux_receive_frame(int fd, unsigned char *frame, size_t capacity, int *is_outgoing);
 
 int clinux_mount(const char *device, const char *path, const char *kind);
 /// Only this mount, or the whole file system; other settings stay.

@@ -12,6 +12,12 @@ struct Arguments: Equatable {
     var switchRetries = 5
     /// What follows a verb that takes no image: a stream for `console`.
     var operand: String?
+    /// What `ssh` is to run in the guest, as whom, and with which key.
+    var command: [String] = []
+    var login: String?
+    var identity: String?
+    /// How often to try, where that was said.
+    var attempts: Int?
     /// The NICs that `release` gives back.
     var addresses: [String] = []
 
@@ -41,7 +47,18 @@ struct Arguments: Equatable {
     var sshKeys: [String] = []
     var seedLabel = SeedLabel.cidata
 
-    var net = NetChoice.user
+    /// nil for what fits where the launcher runs.
+    var net: NetworkMode?
+    /// The bridge that is there already.
+    var bridge: String?
+    /// The container's interface that is the machine's eth0.
+    var interface: String?
+    var address: AddressRequest?
+    var nics: [NICRequest] = []
+    var netAll = false
+    /// Whether the guest is given unfinished checksums.
+    var nicOffload = false
+    var userNet = UserNetwork.slirp
     var nicModel = "virtio-net-pci"
     var mac: String?
     var published: [PublishedPort] = []
@@ -82,7 +99,7 @@ struct Arguments: Equatable {
 }
 
 enum Verb: String, CaseIterable {
-    case run, demo, images, check, nics, status, ports, stop, console, release, help, version
+    case run, demo, images, check, nics, status, ports, stop, console, ssh, release, help, version
     /// What the tmux windows run: one stream of the machine on the window's terminal.
     case relay
     /// What the launcher runs to bring an image: the transfer, a digest beside it, and an unpacker.
@@ -102,6 +119,7 @@ enum Verb: String, CaseIterable {
         case .ports: "ports [--name NAME] [--watch] [--json]"
         case .stop: "stop [--name NAME] [--now]"
         case .console: "console [--name NAME] [WINDOW]"
+        case .ssh: "ssh [options] [COMMAND…]"
         case .release: "release [--name NAME | --all | PCI…]"
         case .help: "help"
         case .version: "--version"
@@ -122,6 +140,7 @@ enum Verb: String, CaseIterable {
         case .ports: "the packets, drops and rates of its NIC ports"
         case .stop: "press its power button, and wait for its end"
         case .console: "attach to its windows in tmux, or to one: screen, serial, log or a port"
+        case .ssh: "log in to its guest, as soon as it lets one in"
         case .release: "give back what a killed launcher left behind, NICs too"
         case .help: "print this"
         case .version: "print the version"
@@ -152,7 +171,8 @@ enum SeedLabel: String, CaseIterable, Codable {
     case cidata
     case config2 = "config-2"
 }
-enum NetChoice: String, CaseIterable, Codable { case user, none }
+/// What plays the network where no rights are needed: QEMU itself (slirp), or passt.
+enum UserNetwork: String, CaseIterable, Codable { case slirp, passt }
 enum Verbosity: Int, Comparable {
     case quiet, normal, verbose
     static func < (a: Verbosity, b: Verbosity) -> Bool { a.rawValue < b.rawValue }
@@ -181,7 +201,7 @@ struct PublishedPort: Codable, Equatable, CustomStringConvertible {
         return "\(from):\(guest)" + (udp ? "/udp" : "")
     }
 
-    /// `[ADDRESS:]HOST:GUEST[/udp]`, where HOST and GUEST can be lists and ranges of the same length: `80,8000-8003`.
+    /// `[ADDRESS:]HOST:GUEST[/udp]`, or HOST alone for the same on both sides, where HOST and GUEST can be lists and ranges of the same length: `80,8000-8003`.
     static func parse(_ text: String) -> [PublishedPort]? {
         var rest = text[...]
         var udp = false
@@ -193,7 +213,10 @@ struct PublishedPort: Codable, Equatable, CustomStringConvertible {
             }
             rest = rest[..<slash]
         }
-        guard let guestColon = rest.lastIndex(of: ":") else { return nil }
+        // The same ports on both sides.
+        guard let guestColon = rest.lastIndex(of: ":") else {
+            return ports(rest).map { $0.map { PublishedPort(host: $0, guest: $0, udp: udp) } }
+        }
         let guestText = rest[rest.index(after: guestColon)...]
         rest = rest[..<guestColon]
         var address: String?

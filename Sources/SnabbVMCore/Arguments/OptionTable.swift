@@ -1,6 +1,6 @@
 /// One option: its row makes the parser, the help and the environment name.
 struct OptionRow: Sendable {
-    enum Scope: Sendable { case machine, fetching, everywhere, stop, ports, taking, several }
+    enum Scope: Sendable { case machine, fetching, trying, everywhere, stop, ssh, ports, taking, several }
     enum Group: String, CaseIterable, Sendable {
         case machine = "The machine"
         case disks = "Disks"
@@ -57,6 +57,8 @@ struct OptionRow: Sendable {
         case .everywhere: true
         case .machine: [.run, .demo, .check].contains(verb)
         case .fetching: [.run, .demo, .check, .images].contains(verb)
+        case .trying: [.run, .demo, .check, .images, .ssh].contains(verb)
+        case .ssh: verb == .ssh
         case .several: [.release, .images].contains(verb)
         case .stop: verb == .stop
         case .ports: verb == .ports
@@ -128,12 +130,18 @@ struct OptionRow: Sendable {
             for: .fetching),
         .init(
             "attempts", nil, .images,
-            .value("N") { $0.set(\.web.attempts, Int($1).flatMap { (1...1_000_000).contains($0) ? $0 : nil }) },
-            "how often in a row a server may fail (10)", for: .fetching),
+            .value("N") { arguments, text in
+                guard let number = Int(text), (1...1_000_000).contains(number) else { return false }
+                arguments.attempts = number
+                arguments.web.attempts = number
+                return true
+            }, "how often in a row a server may fail (10); ssh: how often it is tried (60)", for: .trying),
         .init(
             "sleep", nil, .images, .seconds(\.web.sleep), "how long to wait before it is asked again (1)",
-            for: .fetching),
-        .init("tick", nil, .images, .seconds(\.web.tick), "how much longer after each failure (1)", for: .fetching),
+            for: .trying),
+        .init(
+            "tick", nil, .images, .seconds(\.web.tick),
+            "how much longer after each failure (1); ssh: how much longer each try may take", for: .trying),
         .init(
             "timeout", nil, .images, .seconds(\.web.timeout), "how long a server may say nothing (30)", for: .fetching),
         .init(
@@ -158,14 +166,46 @@ struct OptionRow: Sendable {
             }, "SSH public key to let in: itself, or a file with one a line"),
         .init("seed-label", nil, .seed, .choice(\.seedLabel), "volume label of the seed disk (cidata)"),
 
-        .init("net", nil, .network, .choice(\.net), "the machine's eth0: QEMU's user network, or none (user)"),
+        .init(
+            "net", nil, .network, .value(NetworkMode.placeholder) { $0.set(\.net, NetworkMode($1)) },
+            "the machine's eth0 (bridge in a container with NET_ADMIN and its own network, else user)"),
+        .init(
+            "bridge", nil, .network, .text("NAME", \.bridge), "join this bridge, which is there already"),
+        .init(
+            "interface", nil, .network, .text("NAME", \.interface),
+            "the container's interface that becomes the machine's eth0 (the one with the default route)"),
+        .init(
+            "address", nil, .network,
+            .list("auto|dhcp|none|CIDR[,GATEWAY]") { arguments, text in
+                guard let request = AddressRequest(text) else { return false }
+                return arguments.set(
+                    \.address, arguments.address?.joined(with: request) ?? (arguments.address == nil ? request : nil))
+            },
+            "address of eth0: a free one (auto), what others give (dhcp), or this; IPv4 and IPv6"
+        ),
+        .init(
+            "nic", nil, .network,
+            .list(NICRequest.placeholder) { arguments, text in
+                guard let request = NICRequest(text) else { return false }
+                arguments.nics.append(request)
+                return true
+            }, "one more NIC, at another of the container's interfaces; the guest has them in this order"),
+        .init(
+            "net-all", nil, .network, .flag { $0.netAll = $1 },
+            "one more NIC at each of the container's other interfaces, as --net says"),
+        .init(
+            "user-net", nil, .network, .choice(\.userNet),
+            "who plays --net user: QEMU itself (slirp), or passt, if it is installed"),
+        .init(
+            "nic-offload", nil, .network, .flag { $0.nicOffload = $1 },
+            "leave checksums and the cutting of large packets to the guest: faster, but not for routers"),
         .init(
             "publish", nil, .network,
-            .list("[ADDR:]PORT:PORT[/udp]") { arguments, text in
+            .list("[[ADDR:]PORT:]PORT[/udp]") { arguments, text in
                 guard let ports = PublishedPort.parse(text) else { return false }
                 arguments.published += ports
                 return true
-            }, "lead a port of the host to one of the guest; lists and ranges too"),
+            }, "lead a port of the host to one of the guest; lists and ranges too, or only those"),
         .init(
             "nic-model", nil, .network, .value("MODEL") { $0.set(\.nicModel, $1.isPlainWord ? $1 : nil) },
             "QEMU device for eth0 (virtio-net-pci)"),
@@ -234,6 +274,8 @@ struct OptionRow: Sendable {
         .init("help", "h", .output, .flag { if $1 { $0.verb = .help } }, "print the help", for: .everywhere),
         .init("version", nil, .output, .flag { if $1 { $0.verb = .version } }, "print the version", for: .everywhere),
         .init("now", nil, .host, .flag { $0.now = $1 }, "stop: at once, without the power button", for: .stop),
+        .init("login", "l", .output, .text("USER", \.login), "ssh: as whom (as ssh is set up)", for: .ssh),
+        .init("identity", "i", .output, .text("FILE", \.identity), "ssh: with this key", for: .ssh),
         .init("watch", nil, .output, .flag { $0.watch = $1 }, "ports: again each second", for: .ports),
         .init(
             "all", nil, .host, .flag { $0.all = $1 }, "release: every machine left behind; images rm: all",

@@ -27,6 +27,8 @@ enum Parser {
     private static func forgetLists(of given: Arguments, in arguments: inout Arguments) {
         if !given.sshKeys.isEmpty { arguments.sshKeys = [] }
         if !given.published.isEmpty { arguments.published = [] }
+        if !given.nics.isEmpty { arguments.nics = [] }
+        if given.address != nil { arguments.address = nil }
         if !given.qemuArguments.isEmpty { arguments.qemuArguments = [] }
         if !given.web.headers.isEmpty { arguments.web.headers = [] }
     }
@@ -38,6 +40,8 @@ enum Parser {
         var operands: [String] = []
         var rest = words[...]
         while let word = rest.popFirst() {
+            // What the guest is to run has options of its own.
+            if operands.first == Verb.ssh.rawValue, operands.count > 1 { return operands + [word] + rest }
             if word == "--" { return operands + rest }
             guard word.hasPrefix("-"), word != "-" else {
                 operands.append(word)
@@ -138,6 +142,7 @@ enum Parser {
         case .console, .relay, .help, .digest, .unpack:
             arguments.operand = operands.popFirst()
             try refuse(operands)
+        case .ssh: arguments.command = Array(operands)
         case .nics, .status, .ports, .stop, .version, .fetch: try refuse(operands)
         }
     }
@@ -187,8 +192,14 @@ enum Parser {
         if arguments.kernel == nil, let orphan = arguments.initrd ?? arguments.append {
             throw usage("use", "--initrd or --append '\(orphan)'", "they go with --kernel")
         }
-        if arguments.net == .none, let published = arguments.published.first {
+        if let name = arguments.bridge, ![nil, .bridge(nil), .bridge(name)].contains(arguments.net) {
+            throw usage("use", "--bridge \(name)", "it goes with --net bridge")
+        }
+        if arguments.net == NetworkMode.none, let published = arguments.published.first {
             throw usage("publish", "\(published)", "--net none leaves the machine without a network")
+        }
+        if arguments.net == NetworkMode.none, arguments.address != nil || arguments.mac != nil {
+            throw usage("use", "--address or --mac", "--net none leaves the machine without an eth0")
         }
         if arguments.copy, arguments.image == nil { throw usage("use", "--copy", "there is no IMAGE to copy") }
     }

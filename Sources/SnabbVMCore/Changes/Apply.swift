@@ -43,6 +43,11 @@ struct StepRunner {
         case .interfaceUp(let name): return [.interfaceUp(name: name)]
         case .tap(let name, let isMultiQueue): return [.tap(name: name, isMultiQueue: isMultiQueue)]
         case .switchFiles(let path): return [.switchFiles(path: path)]
+        case .device(let path, _), .place(let path): return [.file(path: path)]
+        case .links(_, _, let changes): return changes
+        case .tables(let name, let families, _, _): return [.tables(name: name, families: families)]
+        case .setting(let path, let value, let before, let namespace):
+            return [.setting(path: path, before: before, value: value, namespace: namespace)]
         }
     }
 
@@ -95,10 +100,40 @@ struct StepRunner {
                 try Errno.check { clinux_tap_make(name, isMultiQueue ? 1 : 0) }
                 try Errno.check { clinux_interface_set_up(name, 1) }
             }
+        case .device(let path, let numbers):
+            let parts = numbers.split(separator: ":").compactMap { UInt32($0) }
+            try perform("make", path) { () throws(Errno) in
+                guard parts.count == 2 else { throw Errno(code: EINVAL) }
+                try Errno.check { clinux_device_file(path, parts[0], parts[1]) }
+            }
+        case .place: break
+        case .links(let lines, let program, _): try setLinks(lines, program)
+        case .tables(let name, _, let text, let program):
+            let job = try Job(
+                Command(program: program, arguments: ["-f", "-"]), in: loop, limit: .seconds(30), kind: .network,
+                input: text)
+            try job.finish(.network, "make nftables' table", name)
+        case .setting(let path, let value, _, _):
+            try perform("write", path) { () throws(Errno) in
+                try Descriptor.open(path, O_WRONLY).writeAll(Array("\(value)\n".utf8))
+            }
         case .switchFiles(let path):
             try perform("make", path) { () throws(Errno) in try Files.makeFolders(path, mode: 0o700) }
         }
         return nil
+    }
+
+    /// One process for all that is to be done to the interfaces; it says which line was refused.
+    private func setLinks(_ lines: [String], _ program: String) throws {
+        let command = Command(program: program, arguments: ["-batch", "-"], environment: ["LC_ALL": "C"])
+        let job = try Job(command, in: loop, limit: .seconds(30), kind: .network, input: lines.text)
+        try loop.run { job.hasEnded }
+        if job.status == .code(0) { return }
+        let words = job.errors.split(separator: "\n").map(String.init)
+        let number = words.first { $0.hasPrefix("Command failed -:") }.flatMap { Int($0.dropFirst(17)) }
+        let line = number.flatMap { lines.indices.contains($0 - 1) ? lines[$0 - 1] : nil } ?? "the network"
+        let cause = words.filter { !$0.hasPrefix("Command failed") }.joined(separator: "\n")
+        throw Failure(.network, "set up the network: ip", line, Job.words(of: cause, status: job.status))
     }
 
     private func perform(_ operation: String, _ path: String, _ body: () throws(Errno) -> Void) throws(Failure) {

@@ -21,7 +21,20 @@ extension Change {
         case .tap(let name, let isMultiQueue):
             if access("/sys/class/net/\(name)", F_OK) != 0 { return }
             try Change.call("remove tap", name) { clinux_tap_remove(name, isMultiQueue ? 1 : 0) }
+        case .bridged(let state, let bridge): try state.giveBack(from: bridge)
+        case .tables(let name, let families): try NetworkTools.removeTables(name, families)
+        case .setting(let path, let before, let value, let namespace):
+            // A container that was started again has another network, and a file of its own by this name.
+            if namespace == Facts.Network.currentNamespace { try Change.restore(path, before, unlessNot: value) }
         case .switchFiles(let path): SwitchFiles.remove(path)
+        }
+    }
+
+    /// What somebody else has changed since is theirs.
+    private static func restore(_ path: String, _ before: String, unlessNot value: String) throws(Failure) {
+        guard FileTree().line(path) == value else { return }
+        do throws(Errno) { try Descriptor.open(path, O_WRONLY).writeAll(Array("\(before)\n".utf8)) } catch {
+            throw Failure(.cleanup, "write", path, error, remedy: "echo \(before) > \(path)")
         }
     }
 

@@ -23,10 +23,11 @@ struct Check: Codable, Equatable {
         }.joined(separator: "\n")
     }
 
-    /// `refusals` is what a start with the same options would be refused for.
+    /// `refusals` is what a start with the same options would be refused for; `whyUser` why eth0 would be on QEMU's user
+    /// network, if it would.
     init(
         _ facts: Facts, versions: [String: String], memoryWanted: ByteCount, freeSpace: ByteCount?, scratch: String,
-        refusals: [Failure] = []
+        whyUser: String?, refusals: [Failure] = []
     ) {
         addTools(facts.tools, versions)
         addProcessor(facts)
@@ -34,6 +35,7 @@ struct Check: Codable, Equatable {
         addMounts(facts)
         addIOMMU(facts)
         addNICs(facts)
+        addNetwork(facts, whyUser: whyUser)
         addSpace(freeSpace, scratch)
         addPrivileges(facts.privileges)
         for failure in refusals {
@@ -140,6 +142,15 @@ struct Check: Codable, Equatable {
                 .ok, "NIC \(nic.address)",
                 "\(nic.name), Snabb's \(nic.snabbDriver ?? "")\(node)" + (user.isEmpty ? "" : ", now \(user)"))
         }
+    }
+
+    private mutating func addNetwork(_ facts: Facts, whyUser: String?) {
+        if let whyUser {
+            return add(.ok, "network", "--net user, since \(whyUser)")
+        }
+        let uplink = facts.network?.uplink
+        let addresses = uplink?.ownAddresses.map(\.address.description) ?? []
+        add(.ok, "network", "--net bridge with \(uplink?.name ?? "eth0") (\(addresses.joined(separator: ", ")))")
     }
 
     private mutating func addSpace(_ free: ByteCount?, _ scratch: String) {

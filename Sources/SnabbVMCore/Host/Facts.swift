@@ -16,6 +16,8 @@ struct Facts: Codable, Equatable {
     var nics: [NIC]?
     var interfaces: [Interface]?
     var topology: Topology?
+    /// Only what the machine's own NICs need to know.
+    var network: Network?
     var pciAccess: PCIAccess?
 
     struct CPU: Codable, Equatable {
@@ -65,6 +67,10 @@ struct Facts: Codable, Equatable {
         var tmux: String?
         var cp: String?
         var snabb: String?
+        var ip: String?
+        var nft: String?
+        var dnsmasq: String?
+        var passt: String?
         var testpmd: String?
         var firmwareCode: String?
         var firmwareVariables: String?
@@ -218,12 +224,17 @@ extension Facts.Tools {
 
     init(_ tree: FileTree, qemu: String, searchPath: String) {
         let find = { Files.findProgram($0, path: searchPath) }
+        let findForRoot = { Files.findProgramForRoot($0, path: searchPath) }
         self.qemu = find(qemu)
         qemuImg = find("qemu-img")
         xorriso = find("xorriso")
         tmux = find("tmux")
         cp = find("cp")
         snabb = find("snabb")
+        ip = findForRoot("ip")
+        nft = findForRoot("nft")
+        dnsmasq = findForRoot("dnsmasq")
+        passt = find("passt")
         testpmd = find("dpdk-testpmd")
         if let pair = Self.firmware.first(where: { tree.exists($0.0) && tree.exists($0.1) }) {
             (firmwareCode, firmwareVariables) = pair

@@ -32,6 +32,9 @@ final class Machine {
     private let ports: Ports
     /// Brings what the machine reads, while it runs.
     private let fetch: ImageFetch?
+    private let addresses: AddressService?
+    private let addressGuard: AddressGuard?
+    private let passt: Passt?
     private var session: TerminalSession?
     private var serialToOutput: Outlet?
 
@@ -46,9 +49,12 @@ final class Machine {
     private var failure: Failure?
     private var wrongImage: Failure?
     private var waitingForEnd: [ControlConnection] = []
+    /// The port of this host that leads to the guest's SSH server.
+    private var sshForward: Int?
 
     init(
-        _ plan: Plan, loop: EventLoop, ledger: Ledger, log: Log, vncPassword: String?, fetch: ImageFetch?
+        _ plan: Plan, loop: EventLoop, ledger: Ledger, log: Log, vncPassword: String?, fetch: ImageFetch?,
+        addressGuard: AddressGuard?
     ) throws {
         self.plan = plan
         self.fetch = fetch
@@ -61,9 +67,12 @@ final class Machine {
         qmp = QMP(qmpChannel)
         agent = GuestAgent(agentChannel, loop: loop)
         pseudoTerminal = try PseudoTerminal(loop: loop)
-        try ledger.record([.file(path: plan.folders.control), .file(path: plan.folders.log)])
+        try ledger.record([plan.folders.control, plan.folders.log, plan.folders.knownHosts].map { .file(path: $0) })
         control = try ControlServer(plan.folders.control, loop: loop)
         ports = Ports(plan, loop: loop, ledger: ledger, log: log)
+        addresses = plan.dnsmasq.map { AddressService($0, loop: loop, ledger: ledger, log: log) }
+        self.addressGuard = addressGuard
+        passt = plan.passt.map { Passt($0, socket: plan.folders.passt, loop: loop) }
         connect()
     }
 
@@ -81,6 +90,19 @@ final class Machine {
             stop(now: signal == SIGQUIT, insists: signal != SIGHUP)
         }
         ports.onFailure = { [unowned self] in fail($0) }
+        addresses?.onFailure = { [unowned self] in fail($0) }
+        passt?.onLine = { [unowned self] in log.verbose($0) }
+        passt?.onEnd = { [unowned self] words in
+            if qemu != 0, qemuStatus == nil {
+                log.warning("passt ended (\(words)): the machine has no network any more")
+            }
+        }
+        addressGuard?.onTwin = { [unowned self] mac in
+            log.warning("another host has the machine's MAC address \(mac): give one of them another (--mac)")
+        }
+        addressGuard?.onConflict = { [unowned self] address, mac in
+            log.warning("another host, with MAC address \(mac), uses \(address), which is the machine's")
+        }
         fetch?.onWrong = { [unowned self] in pause(for: $0) }
         let logFile = LogFile(plan.folders.log)
         logStream.received(Array("The launcher's log; with every step it is in \(plan.folders.log)\r\n".utf8))
@@ -96,6 +118,9 @@ final class Machine {
     func run(hasTerminal: Bool) throws -> Ending {
         // Beside each other: QEMU waits for the switches to connect, and they for its sockets.
         try ports.start()
+        try addresses?.start()
+        if let command = plan.passt { log.verbose(command.shellText) }
+        try passt?.start(recording: ledger)
         try startQEMU()
         if !hasTerminal { showSerialOnOutput() }
         if let tmux = plan.tmux {
@@ -266,6 +291,8 @@ final class Machine {
             try loop.run { qemuStatus != nil }
         }
         try ports.end()
+        try addresses?.end()
+        try passt?.end()
         fetch?.end()
         try session?.end()
         serialToOutput?.flush()
@@ -295,6 +322,7 @@ final class Machine {
             connection.attach(to: stream)
         case "streams": connection.answer(["streams": .array(streams.map { .string($0.name) })])
         case "ports": connection.answer((try? JSON(encoding: ports.status)) ?? [])
+        case "ssh": answerSSH(connection)
         case "console":
             guard let session else { return connection.answer(["error": "there is no tmux"]) }
             session.open { connection.answer($0.map { ["error": .string($0)] } ?? .object([:])) }
@@ -307,11 +335,54 @@ final class Machine {
 
     private var streams: [ConsoleStream] { [screen, serial, logStream] + ports.streams }
 
+    /// Where the guest's SSH server is to be found from here.
+    private func answerSSH(_ connection: ControlConnection) {
+        guard let nic = plan.networks.first else {
+            return connection.answer(["error": "it has no network (--net none)"])
+        }
+        let reply = { [unowned self] (host: String, port: Int) in
+            connection.answer([
+                "host": .string(host), "port": .integer(Int64(port)), "knownHosts": .string(plan.folders.knownHosts),
+            ])
+        }
+        if nic.mode == .user { return findForward(connection, reply) }
+        if let address = nic.reachedAt { return reply("\(address)", 22) }
+        agent.interfaces { [unowned self] interfaces in
+            let leases = AddressService.leases(of: plan.folders)
+            let addresses = NICStatus(nic, leases: leases, guest: interfaces).addresses
+            guard let address = addresses.first(where: { !$0.isSix }) ?? addresses.first else {
+                return connection.answer(["waiting": "its address is not known: it has no guest agent that would tell"])
+            }
+            reply("\(address)", 22)
+        }
+    }
+
+    /// Through QEMU's user network a port of this host leads to the guest's: one that was asked for, or one more.
+    private func findForward(_ connection: ControlConnection, _ reply: @escaping (String, Int) -> Void) {
+        if let port = plan.networks.first?.published.first(where: { $0.guest == 22 && !$0.udp }) {
+            let isAny = port.address.map { ["0.0.0.0", "::"].contains($0) } ?? true
+            return reply(isAny ? "127.0.0.1" : port.address ?? "", port.host)
+        }
+        if let port = sshForward ?? plan.sshPort { return reply("127.0.0.1", port) }
+        guard qmp.isReady, let port = SocketAddress.freePort() else {
+            return connection.answer(["waiting": "it is starting"])
+        }
+        let line = "hostfwd_add eth0 tcp:127.0.0.1:\(port)-:22"
+        qmp.execute("human-monitor-command", ["command-line": .string(line)]) { [unowned self] in
+            // It says nothing when all is well.
+            if case .success(let words) = $0, words.string?.trimmed.isEmpty == true {
+                sshForward = port
+                return reply("127.0.0.1", port)
+            }
+            connection.answer(["error": "QEMU leads no port to it"])
+        }
+    }
+
     private func answerStatus(_ connection: ControlConnection) {
         let reply = { [unowned self] (state: String) in
-            agent.addresses { [unowned self] addresses in
+            agent.interfaces { [unowned self] interfaces in
                 let status = MachineStatus(
-                    plan, state: state, pid: qemu, uptime: uptime, guestAddresses: addresses,
+                    plan, state: state, pid: qemu, uptime: uptime, guest: interfaces,
                     ports: ports.status, image: fetch?.progress)
                 connection.answer((try? JSON(encoding: status)) ?? ["error": "the status can't be written"])
             }

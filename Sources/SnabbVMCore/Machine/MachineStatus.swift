@@ -1,3 +1,53 @@
+/// One of the machine's own NICs.
+struct NICStatus: Codable, Equatable {
+    enum Origin: String, Codable {
+        case lease
+        case agent = "guest agent"
+        case plan
+    }
+
+    var name: String
+    var mode: NetworkMode
+    var mac: String
+    var interface: String?
+    var bridge: String?
+    var device: String?
+    var mtu: Int?
+    var addresses: [IPAddress]
+    /// Who told them.
+    var addressesFrom: Origin?
+    var gateways: [IPAddress]
+    var nameservers: [IPAddress]
+    /// Where the launcher's side of the network finds the guest, if that is not at its own address.
+    var reachedAt: IPAddress?
+
+    /// What the guest asked for and took is surest; then what it says itself; then what it was meant to have.
+    init(_ plan: NetworkPlan, leases: [String: [IPAddress]], guest: [GuestInterface]?) {
+        (name, mode, mac, interface) = (plan.name, plan.mode, plan.mac, plan.interface)
+        (bridge, device, mtu, reachedAt) = (plan.bridge, plan.device, plan.mtu, plan.reachedAt)
+        (gateways, nameservers) = (plan.addresses.compactMap(\.gateway), plan.nameservers)
+        let told = guest?.filter { $0.mac == plan.mac }.flatMap(\.addresses) ?? []
+        let planned = plan.addresses.map(\.address.address)
+        if let leased = leases[plan.mac] {
+            (addresses, addressesFrom) = (leased, .lease)
+            // A lease of one kind says nothing of the other.
+            let kinds = Set(leased.map(\.family))
+            addresses += (told.isEmpty ? planned : told).filter { !kinds.contains($0.family) }
+        } else if !told.isEmpty {
+            (addresses, addressesFrom) = (told, .agent)
+        } else {
+            (addresses, addressesFrom) = (planned, planned.isEmpty ? nil : .plan)
+        }
+    }
+
+    var text: String {
+        let from = addressesFrom.map { " (from the \($0.rawValue))" } ?? ""
+        let shown = addresses.isEmpty ? "no address known" : addresses.map(\.description).joined(separator: ", ")
+        let place = [interface, bridge, device].compactMap(\.self).joined(separator: ", ")
+        return "\(mac) \(shown)\(from), \(mode)" + (place.isEmpty || mode.isJoined ? "" : " with \(place)")
+    }
+}
+
 /// What `snabbvm status` tells of a running machine.
 struct MachineStatus: Codable, Equatable {
     var name: String
@@ -10,10 +60,7 @@ struct MachineStatus: Codable, Equatable {
     var memory: Plan.MemoryPlan
     var firmware: Firmware
     var disks: [Plan.DiskPlan]
-    var mac: String?
-    var addresses: [String]
-    /// Who told the addresses: the guest itself, or the plan.
-    var addressesFrom: String?
+    var nics: [NICStatus]
     var published: [PublishedPort]
     var ports: [PortStatus]
     /// How far the image is here that it boots from.
@@ -23,7 +70,7 @@ struct MachineStatus: Codable, Equatable {
     var log: String
 
     init(
-        _ plan: Plan, state: String, pid: Int32, uptime: Double, guestAddresses: [String]?, ports: [PortStatus],
+        _ plan: Plan, state: String, pid: Int32, uptime: Double, guest: [GuestInterface]?, ports: [PortStatus],
         image: FetchProgress?
     ) {
         self.image = image
@@ -37,11 +84,9 @@ struct MachineStatus: Codable, Equatable {
         memory = plan.memory
         firmware = plan.firmware
         disks = plan.disks
-        mac = plan.network?.mac
-        let told = guestAddresses.flatMap { $0.isEmpty ? nil : $0 }
-        addresses = told ?? plan.network.map { [$0.expectedAddress] } ?? []
-        addressesFrom = addresses.isEmpty ? nil : told != nil ? "guest agent" : "plan"
-        published = plan.network?.published ?? []
+        let leases = AddressService.leases(of: plan.folders)
+        nics = plan.networks.map { NICStatus($0, leases: leases, guest: guest) }
+        published = plan.networks.flatMap(\.published)
         self.ports = ports
         layout = plan.layout
         vnc = plan.vnc
@@ -69,10 +114,7 @@ struct MachineStatus: Codable, Equatable {
             let share = image.total.map { $0 == 0 ? "" : " of \(ByteCount($0)) (\(image.done * 100 / $0) %)" } ?? ""
             rows.append(("image", "\(image.state.rawValue), \(ByteCount(image.done))\(share)"))
         }
-        if let mac {
-            let from = addressesFrom.map { " (from the \($0))" } ?? ""
-            rows.append(("eth0", "\(mac) \(addresses.joined(separator: ", "))\(from)"))
-        }
+        rows += nics.map { ($0.name, $0.text) }
         for port in ports {
             let place = port.cpu.map { ", switch on CPU \($0)" } ?? ""
             let mac = port.mac.map { " \($0)" } ?? ""

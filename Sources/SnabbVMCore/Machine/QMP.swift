@@ -56,7 +56,7 @@ final class GuestAgent {
     private let channel: PipeChannel
     private let loop: EventLoop
     private var buffer = LineBuffer()
-    private var waiting: [([String]?) -> Void] = []
+    private var waiting: [([GuestInterface]?) -> Void] = []
     private var timer: EventLoop.Timer?
     private var syncNumber: Int64 = 0
     private var isSynchronised = false
@@ -73,8 +73,8 @@ final class GuestAgent {
         channel.onBytes = { [unowned self] in take($0) }
     }
 
-    /// The guest's addresses as it sees them itself, or nil where it does not say.
-    func addresses(_ reply: @escaping ([String]?) -> Void) {
+    /// The guest's interfaces as it sees them itself, or nil where it does not say.
+    func interfaces(_ reply: @escaping ([GuestInterface]?) -> Void) {
         guard isConnected else { return reply(nil) }
         waiting.append(reply)
         guard waiting.count == 1 else { return }
@@ -90,27 +90,38 @@ final class GuestAgent {
         for line in buffer.lines(adding: bytes) {
             guard let message = try? JSON(parsing: line), let result = message["return"] else { continue }
             if isSynchronised {
-                answer(GuestAgent.addresses(in: result))
+                answer(GuestAgent.interfaces(in: result))
             } else if result.integer == syncNumber {
                 isSynchronised = true
             }
         }
     }
 
-    private func answer(_ addresses: [String]?) {
+    private func answer(_ interfaces: [GuestInterface]?) {
         loop.cancel(timer)
         let replies = waiting
         waiting = []
         isSynchronised = false
-        for reply in replies { reply(addresses) }
+        for reply in replies { reply(interfaces) }
     }
 
     /// Without those that lead nowhere from outside.
-    static func addresses(in interfaces: JSON) -> [String] {
-        (interfaces.array ?? []).filter { $0["name"]?.string != "lo" }.flatMap { interface in
-            (interface["ip-addresses"]?.array ?? []).compactMap { $0["ip-address"]?.string }
-        }.filter { !$0.hasPrefix("fe80:") }
+    static func interfaces(in answer: JSON) -> [GuestInterface] {
+        (answer.array ?? []).filter { $0["name"]?.string != "lo" }.map { interface in
+            let addresses = (interface["ip-addresses"]?.array ?? []).compactMap {
+                $0["ip-address"]?.string.flatMap { IPAddress($0) }
+            }
+            return GuestInterface(
+                mac: interface["hardware-address"]?.string?.lowercased() ?? "",
+                addresses: addresses.filter { !($0.isSix && $0.isLinkLocal) })
+        }
     }
+}
+
+/// An interface as the guest itself sees it.
+struct GuestInterface: Equatable {
+    var mac: String
+    var addresses: [IPAddress]
 }
 
 /// The launcher's ends of the pipes NAME.out (from QEMU) and NAME.in (to QEMU).

@@ -6,19 +6,28 @@ struct SeedContent: Equatable {
     }
     var files: [File] = []
 
-    init(_ sources: SeedSources, instanceID: String, hostname: String, setsHostname: Bool) throws(Failure) {
+    init(
+        _ sources: SeedSources, instanceID: String, hostname: String, setsHostname: Bool,
+        network: GuestNetworkConfig? = nil
+    )
+        throws(Failure)
+    {
         let userData = sources.userData ?? FileContent("#cloud-config\n{}\n")
         let vendorData = CloudConfig.vendorData(keys: sources.sshKeys, hostname: setsHostname ? hostname : nil)
         add("user-data", userData)
         add("meta-data", try CloudConfig.metaData(sources, instanceID: instanceID, hostname: hostname))
         add("vendor-data", FileContent(vendorData))
-        if let networkConfig = sources.networkConfig { add("network-config", networkConfig) }
+        let ownConfig = network.map { FileContent("\($0.networkConfig.prettyText)\n") }
+        if let networkConfig = sources.networkConfig ?? ownConfig { add("network-config", networkConfig) }
 
         let metaData = CloudConfig.openStackMetaData(sources, instanceID: instanceID, hostname: hostname)
         add("openstack/latest/user_data", userData)
         let isPrivate = sources.metaData != nil
         add("openstack/latest/meta_data.json", FileContent(Array(metaData.prettyText.utf8), isPrivate: isPrivate))
         add("openstack/latest/vendor_data.json", FileContent(JSON.string(vendorData).text))
+        if sources.networkConfig == nil, let network {
+            add("openstack/latest/network_data.json", FileContent("\(network.networkData.prettyText)\n"))
+        }
     }
 
     private mutating func add(_ path: String, _ content: FileContent) {

@@ -190,7 +190,7 @@ extension Plan {
         guard let xorriso = facts.tools.xorriso else { throw Plan.missing("xorriso", package: "xorriso") }
         let content = try SeedContent(
             inspected.seed, instanceID: uuid, hostname: arguments.hostname ?? name,
-            setsHostname: arguments.hostname != nil)
+            setsHostname: arguments.hostname != nil, network: GuestNetworkConfig(networks))
         steps.append(.folder(path: folders.seedFiles, mode: 0o700, isShared: false))
         var grafts: [String] = []
         for (index, file) in content.files.enumerated() {

@@ -40,6 +40,14 @@ struct Folders: Codable, Equatable {
     var tmuxSocket: String { "\(run)/tmux" }
     /// tmux takes a dot for something else; its server is this machine's alone, so no two names can meet.
     var tmuxSession: String { String(name.map { $0 == "." ? "_" : $0 }) }
+    var dnsmasqSettings: String { "\(run)/dnsmasq.conf" }
+    /// Which of its addresses the machine has taken.
+    var leases: String { "\(run)/leases" }
+    /// Whom `snabbvm ssh` has met there.
+    var knownHosts: String { "\(run)/known_hosts" }
+    /// Where QEMU finds passt, in a folder of their own.
+    var passtFolder: String { "\(run)/passt" }
+    var passt: String { "\(passtFolder)/socket" }
     var tmuxSettings: String { "\(run)/tmux.conf" }
     var seedFiles: String { "\(run)/seed" }
     var seed: String { "\(run)/seed.iso" }

@@ -11,7 +11,16 @@ struct Inspected {
     var hasKeptDisk = false
     var hasKeptVariables = false
     var hasVNCPassword = false
+    /// Addresses that were found to be free; and who has those that were asked for.
+    var addresses: [AddressSearch.Place: IPAddress] = [:]
+    var holders: [IPAddress: String] = [:]
     var secretFile: String?
+    /// Another DHCP server than ours is in this network namespace.
+    var isDHCPTaken = false
+    /// passt is there and can run here.
+    var hasPasst = false
+    /// A port of 127.0.0.1 that can lead to the guest's SSH server.
+    var freePort: Int?
     /// What tells this host from others, for names that must differ between them.
     var hostKey = ""
     /// Ports that could not be had, and why.
@@ -49,7 +58,14 @@ struct Plan: Codable, Equatable {
     var memory: MemoryPlan
     var cpus: Int
     var disks: [DiskPlan] = []
-    var network: NetworkPlan?
+    var networks: [NetworkPlan] = []
+    /// What gives the machine its addresses.
+    var dnsmasq: Command?
+    var passt: Command?
+    /// Leads to the guest's SSH server, where that can't be arranged later.
+    var sshPort: Int?
+    /// Where QEMU itself listens.
+    var listens: [Int] = []
     var ports: [PortPlan] = []
     var layout: Layout?
     /// The ports as the command line has them, which the file can't change.
@@ -83,14 +99,6 @@ struct Plan: Codable, Equatable {
         /// The socket at which it is read, while it is not all here.
         var served: String?
     }
-
-    struct NetworkPlan: Codable, Equatable {
-        var mac: String
-        var model: String
-        var published: [PublishedPort]
-        /// What QEMU's own DHCP server gives its first client.
-        var expectedAddress: String
-    }
 }
 
 extension Plan {
@@ -107,7 +115,7 @@ extension Plan {
         portRequests = arguments.ports
         portsFile = inspected.portsFile
         switchRetries = arguments.switchRetries
-        uuid = inspected.record?.uuid ?? Plan.stableUUID(name, inspected.hostKey)
+        uuid = Plan.uuid(of: name, inspected)
         qemu = Command(program: qemuProgram, arguments: [])
 
         try Plan.checkPaths(folders)
@@ -119,7 +127,10 @@ extension Plan {
         }
         notes += inspected.seed.warnings
         vnc = Plan.vnc(arguments, facts, inspected, notes: &notes)
-        network = try Plan.network(arguments, uuid: uuid)
+        let isQEMUs =
+            Plan.networkMode(arguments, facts) == .user && !Plan.usesPasst(arguments, facts, inspected)
+        let userPorts = isQEMUs ? arguments.published.map(\.host) : []
+        listens = (vnc.map { [$0.port] } ?? []) + userPorts
         if let taken = inspected.takenPorts.first {
             throw Failure(
                 .network, "listen on", "\(taken.port)", taken.why, remedy: "choose another with --vnc or --publish")
@@ -127,7 +138,9 @@ extension Plan {
 
         planFolders()
         try planDisks(arguments, facts, inspected, qemuImg: qemuImg)
+        let networkSteps = try planNetworks(arguments, facts, inspected)
         try planSeed(arguments, facts, inspected)
+        steps += networkSteps
         try planPorts(arguments, facts, inspected)
         planConsoles(arguments, facts, inspected)
         try finishQEMU(arguments, facts, inspected)
@@ -146,6 +159,10 @@ extension Plan {
         throw Failure(
             .usage, "use", socket, "a socket's path can't be longer than \(Folders.longestSocketPath) bytes",
             remedy: "choose a shorter --name or --run-dir")
+    }
+
+    static func uuid(of name: String, _ inspected: Inspected) -> String {
+        inspected.record?.uuid ?? stableUUID(name, inspected.hostKey)
     }
 
     /// 128 bits that are the same at each start of this machine on this host, in the form of a random UUID.
@@ -188,15 +205,62 @@ extension Plan {
         return address
     }
 
-    private static func network(_ arguments: Arguments, uuid: String) throws(Failure) -> NetworkPlan? {
-        guard arguments.net == .user else { return nil }
-        if let six = arguments.published.first(where: { $0.address?.contains(":") == true }) {
-            throw Failure(
-                .network, "publish", "\(six)", "QEMU's user network forwards IPv4 only", remedy: "give an IPv4 address")
+    /// It has no rights, so low ports are not for it.
+    static func usesPasst(_ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) -> Bool {
+        let isLow = arguments.published.contains { $0.host < facts.privileges.firstUnprivilegedPort }
+        return arguments.userNet == .passt && inspected.hasPasst && !isLow
+    }
+
+    private mutating func planPasst(_ facts: Facts, _ inspected: Inspected, _ user: User?) {
+        guard let program = facts.tools.passt, let nic = networks.first(where: \.usesPasst) else { return }
+        // It does not stay root, so its folder must not be root's.
+        let user = user ?? facts.privileges.qemuUser
+        var options = ["--mtu", "1500"]
+        if let given = nic.addresses.first, let gateway = given.gateway {
+            options += ["--address", "\(given.address.address)", "--netmask", "\(given.address.netmask)"]
+            options += ["--gateway", "\(gateway)"]
         }
-        return NetworkPlan(
-            mac: arguments.mac ?? macAddress(uuid, "eth0"), model: arguments.nicModel, published: arguments.published,
-            expectedAddress: "10.0.2.15")
+        for port in nic.published {
+            options += [port.udp ? "-u" : "-t", (port.address.map { "\($0)/" } ?? "") + "\(port.host):\(port.guest)"]
+        }
+        if !nic.published.contains(where: { $0.guest == 22 && !$0.udp }), let port = inspected.freePort {
+            sshPort = port
+            options += ["-t", "127.0.0.1/\(port):22"]
+        }
+        steps.append(.folder(path: folders.passtFolder, mode: 0o700, isShared: false, owner: user))
+        // It would leave its socket behind.
+        steps.append(.place(path: folders.passt))
+        passt = Passt.command(program, options, folders.passt, user)
+    }
+
+    /// Decides the NICs; returns what is to be done for them.
+    private mutating func planNetworks(
+        _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected
+    ) throws(Failure) -> [Step] {
+        if arguments.net == nil, arguments.bridge == nil, facts.privileges.inContainer,
+            facts.privileges.has(.netAdmin), let why = Plan.whyNotBridged(facts)
+        {
+            notes.append("eth0 is on a user network (--net user): \(why)")
+        }
+        let user = qemuUser(facts, inspected)
+        var planner = NetworkPlanner(
+            arguments, facts, inspected, uuid: uuid, user: user, ownPorts: vnc.map { [$0.port] } ?? [])
+        for (index, request) in try Plan.nicRequests(arguments, facts).enumerated() {
+            networks.append(try planner.plan(request, index: index))
+        }
+        try planner.finish()
+        notes += planner.notes
+        planPasst(facts, inspected, user)
+        guard !planner.server.isEmpty, let program = facts.tools.dnsmasq else { return planner.steps }
+        // It needs no more rights than are for DHCP, and keeps those.
+        let canChange = [.setUID, .setGID].allSatisfy(facts.privileges.has)
+        let text = planner.server.text(user: facts.privileges.uid == 0 && canChange ? "nobody" : nil)
+        dnsmasq = Command(
+            program: program, arguments: ["--keep-in-foreground", "--conf-file=\(folders.dnsmasqSettings)"])
+        return planner.steps + [
+            .file(path: folders.dnsmasqSettings, mode: 0o600, FileContent(text)),
+            .file(path: folders.leases, mode: 0o600, FileContent("")),
+        ]
     }
 
     /// Locally administered, the same at each start, and another for each machine and port.
@@ -239,7 +303,6 @@ extension Plan {
             guard let group = facts.kvm.group else { return nil }
             user.groups.append(group)
         }
-        let listens = (vnc.map { [$0.port] } ?? []) + (network?.published.map(\.host) ?? [])
         return listens.contains { $0 < facts.privileges.firstUnprivilegedPort } ? nil : user
     }
 

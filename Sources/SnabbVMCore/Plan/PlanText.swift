@@ -7,15 +7,22 @@ extension Plan {
         lines += steps.map(\.shellText)
         for port in ports {
             guard let command = port.command else { continue }
-            lines += ["", "# The switch of port \(port.name), \(port.source)", "\(command.shellText) &"]
+            lines += ["", "# The switch of port \(port.name), \(port.source)", background(command)]
         }
+        if let passt { lines += ["", "# What plays the network", background(passt)] }
+        if let dnsmasq { lines += ["", "# What gives it its address", background(dnsmasq)] }
         lines += ["", "# Start it"]
         lines.append(qemu.shellText)
         if let tmux { lines += ["", "# Beside it: the windows to look at it with", tmux.shellText] }
         let undone = steps.reversed().compactMap(undoText)
-        lines += ["", "# When it ends, give back"] + undone
+        let ending = lines.contains { $0.hasSuffix(Plan.remembered) } ? ["kill $started"] : []
+        lines += ["", "# When it ends, give back"] + ending + undone
         return lines.joined(separator: "\n")
     }
+
+    private static let remembered = "& started=\"$started $!\""
+
+    private func background(_ command: Command) -> String { "\(command.shellText) \(Plan.remembered)" }
 
     private func undoText(_ step: Step) -> String? {
         let path: String
@@ -23,7 +30,8 @@ extension Plan {
         case .folder(let folder, _, let isShared, _):
             if folder == folders.disks, folders.disksAreKept { return nil }
             return "rmdir \(folder.shellQuoted)" + (isShared ? " 2>/dev/null || true" : "")
-        case .file(let file, _, _), .pipe(let file, _), .secret(let file, _, _), .seed(let file, _), .disk(let file, _):
+        case .file(let file, _, _), .pipe(let file, _), .secret(let file, _, _), .seed(let file, _), .disk(let file, _),
+            .device(let file, _), .place(let file):
             path = file
         case .run, .confirm, .iommuType, .bind: return nil
         case .remount(let folder): return "mount -o remount,ro \(folder.shellQuoted)"
@@ -32,6 +40,18 @@ extension Plan {
         case .interfaceUp(let name): return "ip link set \(name.shellQuoted) down"
         case .tap(let name, _): return "ip link delete \(name.shellQuoted)"
         case .switchFiles(let folder): return "rm -r \(folder.shellQuoted)"
+        case .links(_, let program, let changes):
+            let lines = changes.reversed().flatMap { (change) -> [String] in
+                switch change {
+                case .tap(let name, _): ["link delete dev \(name)"]
+                case .bridged(let state, let bridge): state.returning(from: bridge)
+                default: []
+                }
+            }
+            return "\(program) -force -batch - <<'.'\n\(lines.text)."
+        case .tables(let name, let families, _, let program):
+            return families.map { "\(program) delete table \($0) \(name)" }.joined(separator: "\n")
+        case .setting(let path, _, let before, _): return "echo \(before) > \(path.shellQuoted)"
         }
         return folders.disksAreKept && path.hasPrefix(folders.disks + "/") ? nil : "rm -f \(path.shellQuoted)"
     }

@@ -38,7 +38,7 @@ extension Plan {
         steps.append(.folder(path: folders.ports, mode: 0o700, isShared: false, owner: qemuUser(facts, inspected)))
         steps.append(.folder(path: folders.switches, mode: 0o700, isShared: false))
         var planner = PortPlanner(
-            machine: name, uuid: uuid, arguments, facts, inspected, layout: layout,
+            machine: name, uuid: uuid, after: networks.count, arguments, facts, inspected, layout: layout,
             hugepages: Plan.freeHugepages(facts, besides: memory))
         var preparing: [Step] = []
         for (index, request) in inspected.ports.enumerated() {

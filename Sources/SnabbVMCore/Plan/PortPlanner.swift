@@ -13,13 +13,17 @@ struct PortPlanner {
     private var names: Set<String> = Set(StreamName.allCases.map(\.rawValue))
     private(set) var notes: [String] = []
     private var isSysfsReady = false
+    /// How many NICs the guest counts before the ports.
+    private let firstNumber: Int
 
     init(
-        machine: String, uuid: String, _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected,
+        machine: String, uuid: String, after firstNumber: Int = 1, _ arguments: Arguments, _ facts: Facts,
+        _ inspected: Inspected,
         layout: Layout?, hugepages: Int
     ) {
         self.machine = machine
         self.uuid = uuid
+        self.firstNumber = firstNumber
         self.arguments = arguments
         self.facts = facts
         self.inspected = inspected
@@ -46,7 +50,8 @@ struct PortPlanner {
         }
         let folders = inspected.folders
         var port = PortPlan(
-            name: name, guestName: "eth\(index + 1)", source: request.source, engine: engine.name, driver: driver,
+            name: name, guestName: "eth\(firstNumber + index)", source: request.source, engine: engine.name,
+            driver: driver,
             settings: settings, node: node(of: device), cpu: layout?.switchCPUs[index],
             socket: "\(folders.ports)/\(name).sock", settingsFile: "\(folders.switches)/\(name).json")
         try Plan.checkSocketPath(port.socket)

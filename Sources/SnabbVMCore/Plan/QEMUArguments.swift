@@ -19,7 +19,7 @@ struct QEMUArguments {
         add("-boot", "menu=off,strict=on")
         addControl(plan)
         addScreen(plan, inspected)
-        addNetwork(plan)
+        addNetworks(plan)
         for port in plan.ports {
             words += Engines.named(port.engine).qemuWords(for: port, accelerator: plan.accelerator)
         }
@@ -82,22 +82,78 @@ struct QEMUArguments {
         add("-device", "usb-tablet")
     }
 
-    private mutating func addNetwork(_ plan: Plan) {
-        guard let network = plan.network else { return }
+    private mutating func addNetworks(_ plan: Plan) {
+        for network in plan.networks {
+            let name = network.name
+            var device = "\(network.model),id=nic-\(name),netdev=\(name),mac=\(network.mac)"
+            let isVirtio = network.model.hasPrefix("virtio-net")
+            if network.isKernels {
+                addTap(network)
+                if isVirtio {
+                    // Routers that pass packets on as they come would send unfinished checksums into the world.
+                    if !network.offload {
+                        device += ["csum", "tso4", "tso6", "ecn", "ufo"].map { ",guest_\($0)=off" }.joined()
+                    }
+                    if let mtu = network.mtu { device += ",host_mtu=\(mtu)" }
+                    if network.queues > 1 { device += ",mq=on,vectors=\(2 * network.queues + 2)" }
+                }
+            } else {
+                addUserNetwork(network, plan)
+            }
+            // No boot ROM: the machine boots from its disks, and the image need not carry the ROMs.
+            add("-device", "\(device),romfile=")
+        }
+    }
+
+    private mutating func addTap(_ network: NetworkPlan) {
+        var words = "tap,id=\(network.name)"
+        let device = network.device ?? ""
+        if case .macvtap = network.mode {
+            words += ",fd=\(passOpen(device, writable: true))"
+        } else {
+            words += ",ifname=\(device.optionQuoted),script=no,downscript=no"
+            if network.queues > 1 { words += ",queues=\(network.queues)" }
+        }
+        switch network.vhost {
+        case .off: break
+        case .passed: words += ",vhost=on,vhostfd=\(passOpen("/dev/vhost-net", writable: true))"
+        case .opened: words += ",vhost=on"
+        }
+        add("-netdev", words)
+    }
+
+    private mutating func addUserNetwork(_ network: NetworkPlan, _ plan: Plan) {
+        if network.usesPasst {
+            let path = plan.folders.passt.optionQuoted
+            return add("-netdev", "stream,id=\(network.name),server=off,addr.type=unix,addr.path=\(path)")
+        }
         let forwards = network.published.map {
             ",hostfwd=\($0.udp ? "udp" : "tcp"):\($0.address ?? ""):\($0.host)-:\($0.guest)"
         }
-        add("-netdev", "user,id=eth0" + forwards.joined())
-        // No boot ROM: the machine boots from its disks, and the image need not carry the ROMs.
-        add("-device", "\(network.model),id=nic-eth0,netdev=eth0,mac=\(network.mac),romfile=")
+        var words = "user,id=\(network.name)"
+        if let given = network.addresses.first, let gateway = given.gateway, given.address.address != Self.usual {
+            let name = [3, 4].map { IPAddress(.four, given.address.first.value + $0) }
+                .first { $0 != gateway && $0 != given.address.address }
+            words += ",net=\(given.address.network),host=\(gateway),dhcpstart=\(given.address.address)"
+            if let name, given.address.contains(name) { words += ",dns=\(name)" }
+        }
+        add("-netdev", words + forwards.joined())
     }
+
+    /// What QEMU gives its first guest.
+    private static let usual = IPAddress("10.0.2.15")!
 
     // MARK: - Disks
 
+    /// The number that the open file has in QEMU.
+    private mutating func passOpen(_ path: String, writable: Bool) -> Int {
+        files.append(Command.File(path: path, writable: writable))
+        return Int(Command.firstFile) + files.count - 1
+    }
+
     /// Hands QEMU the open file in place of its name: the original can't be written, whatever QEMU does.
     private mutating func pass(_ path: String, writable: Bool) -> String {
-        let number = Int(Command.firstFile) + files.count
-        files.append(Command.File(path: path, writable: writable))
+        let number = passOpen(path, writable: writable)
         add("-add-fd", "fd=\(number),set=\(number)")
         return "/dev/fdset/\(number)"
     }

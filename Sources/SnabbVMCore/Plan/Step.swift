@@ -28,6 +28,16 @@ enum Step: Codable, Equatable {
     case bind(address: String, driver: String, mark: PortMark)
     case interfaceUp(name: String)
     case tap(name: String, isMultiQueue: Bool)
+    /// A device file, by its numbers `major:minor`, for who opens it for the machine.
+    case device(path: String, numbers: String)
+    /// Nothing is to be done, but somebody will make something of ours there.
+    case place(path: String)
+    /// What `ip -batch` is told, line for line.
+    case links([String], program: String, undoneBy: [Change])
+    /// What nftables is told: tables of this name, all made at once.
+    case tables(name: String, families: [String], text: String, program: String)
+    /// A setting of the kernel.
+    case setting(path: String, value: String, before: String, namespace: UInt64)
     /// Where the switches keep what outlives them when they are killed.
     case switchFiles(path: String)
 
@@ -97,6 +107,12 @@ enum Step: Codable, Equatable {
         case .tap(let name, let isMultiQueue):
             return "ip tuntap add dev \(name.shellQuoted) mode tap" + (isMultiQueue ? " multi_queue" : "")
         case .switchFiles(let path): return "mkdir -p -m 700 \(path.shellQuoted)"
+        case .device(let path, let numbers):
+            return "mknod -m 600 \(path.shellQuoted) c \(numbers.split(separator: ":").joined(separator: " "))"
+        case .place(let path): return "# \(path.shellQuoted) comes with its program"
+        case .links(let lines, let program, _): return "\(program) -batch - <<'.'\n\(lines.text)."
+        case .tables(_, _, let text, let program): return "\(program) -f - <<'.'\n\(text)."
+        case .setting(let path, let value, _, _): return "echo \(value) > \(path.shellQuoted)"
         }
     }
 }

@@ -204,7 +204,7 @@ final class Job {
     /// wait with `finish`.
     init(
         _ command: Command, in loop: EventLoop, limit: Duration, kind: FailureKind,
-        onOutput: (([UInt8]) throws -> Void)? = nil, onEnd: @escaping () throws -> Void = {}
+        input: String? = nil, onOutput: (([UInt8]) throws -> Void)? = nil, onEnd: @escaping () throws -> Void = {}
     ) throws {
         self.onEnd = onEnd
         self.loop = loop
@@ -217,7 +217,10 @@ final class Job {
         }
         gather(out) { [unowned self] in if let onOutput { try onOutput($0) } else { output += $0 } }
         gather(err) { [unowned self] in if errors.utf8.count < 65536 { errors += String(decoding: $0, as: UTF8.self) } }
-        pid = try command.start(in: loop, .init(output: outWriting, error: errWriting), kind: kind) { [self] in
+        let given = try input.map(Job.readable)
+        pid = try command.start(
+            in: loop, .init(input: given?.raw, output: outWriting, error: errWriting), kind: kind
+        ) { [self] in
             loop.cancel(timer)
             status = $0
             try tellEnd()
@@ -226,6 +229,14 @@ final class Job {
             timedOut = true
             kill(pid, SIGKILL)
         }
+    }
+
+    /// A file without a name.
+    private static func readable(_ text: String) throws(Errno) -> HeldDescriptor {
+        let file = Descriptor(try Errno.check { clinux_memory_file("input") })
+        try file.writeAll(Array(text.utf8))
+        lseek(file.raw, 0, SEEK_SET)
+        return HeldDescriptor(file)
     }
 
     private func tellEnd() throws {

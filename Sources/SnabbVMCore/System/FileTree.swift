@@ -153,6 +153,11 @@ enum Files {
         let candidates = name.contains("/") ? [name] : path.split(separator: ":").map { "\($0)/\(name)" }
         return candidates.first { access($0, X_OK) == 0 && !isFolder($0) }
     }
+
+    /// The programs for the network are for root, and not on everybody's path.
+    static func findProgramForRoot(_ name: String, path: String) -> String? {
+        findProgram(name, path: "\(path):/usr/sbin:/sbin:/usr/bin:/bin")
+    }
 }
 
 extension Files {

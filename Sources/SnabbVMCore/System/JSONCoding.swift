@@ -243,3 +243,23 @@ private struct JSONDecoding: Decoder, SingleValueDecodingContainer {
 extension FixedWidthInteger {
     fileprivate static func exactly(_ value: Int64) -> Any? { Self(exactly: value) }
 }
+
+/// What stands in JSON as users write it.
+protocol TextCodable: Codable, CustomStringConvertible {
+    init?(_ text: String)
+}
+
+extension TextCodable {
+    init(from decoder: any Decoder) throws {
+        let text = try decoder.singleValueContainer().decode(String.self)
+        guard let value = Self(text) else {
+            throw DecodingError.dataCorrupted(.init(codingPath: decoder.codingPath, debugDescription: text))
+        }
+        self = value
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}

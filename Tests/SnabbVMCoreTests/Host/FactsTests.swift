@@ -229,6 +229,7 @@ import Testing
             let arguments = try Parser.parse(["check"] + words, environment: [:])
             return Check(
                 facts, versions: [:], memoryWanted: arguments.memory, freeSpace: .mebibytes(10), scratch: "/x",
+                whyUser: nil,
                 refusals: Plan.refusals(arguments, facts))
         }
         #expect(try !check([]).isFit)

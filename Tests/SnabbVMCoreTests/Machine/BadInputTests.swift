@@ -129,7 +129,8 @@ struct BadInputTests {
             return Int(UInt16(bigEndian: pointer.pointee.sin_port))
         }
         try expectLine(.network, "Address already in use", ["--publish", "\(port):80", "demo"])
-        try expectLine(.network, "forwards IPv4 only", ["--publish", "[::1]:\(port + 1):80", "demo"])
+        try expectLine(
+            .network, "forwards IPv4 only", ["--user-net", "slirp", "--publish", "[::1]:\(port + 1):80", "demo"])
     }
 
     @Test func qemusOwnWords() throws {

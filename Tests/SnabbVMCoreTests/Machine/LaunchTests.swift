@@ -274,8 +274,9 @@ struct LaunchTests {
         let status = try machine.status()
         #expect(status["state"] == "running" && status["accelerator"] == "tcg" && status["name"] == "test")
         // The demo guest has the agent, which knows best.
-        #expect(eventually { (try? machine.status()["addressesFrom"]?.string) == "guest agent" })
-        #expect(try machine.status()["addresses"]?.array?.contains("10.0.2.15") == true)
+        let nic = { try machine.status()["nics"]?.array?.first }
+        #expect(eventually { (try? nic()?["addressesFrom"]?.string) == "guest agent" })
+        #expect(try nic()?["addresses"]?.array?.contains("10.0.2.15") == true)
         let text = try machine.ask("status").output
         #expect(text.contains("10.0.2.15") && text.contains("127.0.0.1:18080:80"))
         let page = try run("curl", ["-s", "--max-time", "60", "http://127.0.0.1:18080/"])

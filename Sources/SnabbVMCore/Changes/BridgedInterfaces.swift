@@ -1,0 +1,85 @@
+import Glibc
+
+/// An interface of the container as it was before a bridge took its place, and what `ip -batch` is told to get there and
+/// back.
+struct InterfaceState: Codable, Equatable {
+    var name: String
+    var addresses: [Facts.Address]
+    var routes: [Facts.Route]
+    var neighbours: [Facts.Neighbour] = []
+
+    /// For a moment both have the addresses: so no packet finds that nobody has them.
+    func moving(to bridge: String) -> [String] {
+        ["link set dev \(bridge) up"] + adding(to: bridge, isNew: true) + ["link set dev \(name) master \(bridge)"]
+            + routing(from: name, to: bridge) + knowing(on: bridge)
+            // The last first: with the first the kernel would take those away that stand on it.
+            + addresses.reversed().map { "address del \($0.words.first ?? "") dev \(name)" }
+    }
+
+    /// The kernel lists the newest address of IPv6 first, and the oldest of IPv4.
+    private func adding(to device: String, isNew: Bool) -> [String] {
+        let inOrder =
+            addresses.filter { $0.address.family == .four } + addresses.filter { $0.address.family == .six }.reversed()
+        return inOrder.map { address in
+            var words = address.words
+            // It was proved to be free long ago.
+            if isNew, address.address.family == .six, !words.contains("nodad") { words.append("nodad") }
+            if !isNew, let label = address.label { words += ["label", label] }
+            return "address add \(words.joined(separator: " ")) dev \(device)"
+        }
+    }
+
+    private func knowing(on device: String) -> [String] {
+        neighbours.map { "neigh replace \($0.address) lladdr \($0.mac) dev \(device) nud permanent" }
+    }
+
+    private func routing(from before: String, to after: String) -> [String] {
+        // What is on the link first, since the other routes lead by it.
+        routes.sorted { $0.gateway == nil && $1.gateway != nil }.compactMap { $0.words?.joined(separator: " ") }
+            .flatMap { ["route del \($0) dev \(before)", "route add \($0) dev \(after)"] }
+    }
+
+    func returning(from bridge: String) -> [String] {
+        adding(to: name, isNew: false) + routing(from: bridge, to: name) + knowing(on: name)
+            + ["link set dev \(name) nomaster", "link delete dev \(bridge)"]
+    }
+
+    /// From when the interface is in the bridge until it is out of it, and never else, it may lack something: all is there
+    /// before it leaves. An interface that is not in it is another of the same name, or was never changed.
+    func giveBack(from bridge: String) throws(Failure) {
+        let folder = "/sys/class/net/"
+        if Files.linkTarget("\(folder)\(name)/master")?.hasSuffix("/\(bridge)") == true {
+            // What is there already is no obstacle, nor what is gone; what is missing afterwards is seen.
+            try NetworkTools.run(
+                "ip", ["-force", "-batch", "-"], returning(from: bridge), "give back", name, isChecked: false)
+            try checkReturned()
+        } else if access("\(folder)\(bridge)", F_OK) == 0 {
+            try NetworkTools.run("ip", ["-batch", "-"], ["link delete dev \(bridge)"], "remove", bridge)
+        }
+    }
+
+    private func checkReturned() throws(Failure) {
+        let ask = { (words: [String]) throws(Failure) -> JSON in
+            let output = try NetworkTools.run("ip", words, [], "look at", name)
+            return (try? JSON(parsing: output)) ?? []
+        }
+        let now = Facts.Network(
+            FileTree(), addresses: try ask(["-json", "-details", "address", "show", "dev", name]),
+            routes: try ask(["-json", "route", "show", "table", "all"]))
+        let has = now.link(name)?.addresses.map(\.address) ?? []
+        for address in addresses where !has.contains(address.address) {
+            try complain("address \(address.words.first ?? "")")
+        }
+        for route in routes
+        where !now.routes.contains(where: { $0.device == name && $0.destination == route.destination }) {
+            try complain("route \(route.words?.joined(separator: " ") ?? "")")
+        }
+    }
+
+    private func complain(_ what: String) throws(Failure) {
+        let line = what.split(separator: " ", maxSplits: 1).map(String.init)
+        throw Failure(
+            .cleanup, "give back", name, "its \(what) could not be put back",
+            remedy: "ip \(line[0]) add \(line.dropFirst().joined()) dev \(name)")
+    }
+}

@@ -1,0 +1,65 @@
+/// Which addresses are to be looked at before the plan, and where: pure; `AddressGuard` looks.
+struct AddressSearch: Equatable {
+    struct Place: Hashable {
+        var interface: String
+        var family: IPAddress.Family
+
+        init(_ interface: String, _ family: IPAddress.Family) {
+            self.interface = interface
+            self.family = family
+        }
+    }
+
+    var place: Place
+    /// Whose it is to be.
+    var mac: MACAddress
+    /// The first that nobody has is taken; or, where one is asked for, whoever has it is told.
+    var candidates: [IPAddress]
+    var isChoice: Bool
+    /// The interface is the way out, and not one of the machine's own side.
+    var isOutside: Bool
+
+    /// As many as are tried before it is said that none is free.
+    private static let most = 64
+
+    /// The network of each family in which a machine beside the interface can have an address.
+    static func networks(of link: Facts.Link) -> [NetworkAddress] {
+        let own = link.ownAddresses.map(\.address)
+        return [IPAddress.Family.four, .six].compactMap { family in
+            own.first { $0.family == family && family.bits - $0.prefix >= 2 }
+        }
+    }
+
+    static func all(_ requests: [NICRequest], _ facts: Facts, uuid: String) -> [AddressSearch] {
+        guard let network = facts.network else { return [] }
+        return requests.enumerated().flatMap { index, request -> [AddressSearch] in
+            let name: String
+            switch request.mode {
+            case .bridge(nil): name = request.interface
+            case .bridge(let given?): name = given
+            default: return []
+            }
+            let text = request.mac ?? Plan.macAddress(uuid, "eth\(index)")
+            guard let link = network.link(name), link.isUp, link.hasMAC, let mac = MACAddress(text) else { return [] }
+            let isOutside = request.mode == .bridge(nil)
+            switch request.address ?? (request.mode.isJoined ? .dhcp : .auto) {
+            case .auto:
+                let gateways = Set(network.routes.compactMap(\.gateway) + network.nameservers)
+                let own = Set(link.addresses.map(\.address.address))
+                return networks(of: link).map { network in
+                    let free = network.hostsFromTheEnd.lazy.filter { !own.contains($0) && !gateways.contains($0) }
+                    return AddressSearch(
+                        place: Place(name, network.family), mac: mac, candidates: Array(free.prefix(most)),
+                        isChoice: true, isOutside: isOutside)
+                }
+            case .fixed(let addresses):
+                return addresses.map {
+                    AddressSearch(
+                        place: Place(name, $0.address.family), mac: mac, candidates: [$0.address.address],
+                        isChoice: false, isOutside: isOutside)
+                }
+            case .dhcp, .none: return []
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+/// Plans the NICs one after the other, and refuses what can't be had, before anything is changed.
+struct NetworkPlanner {
+    let arguments: Arguments
+    let facts: Facts
+    let inspected: Inspected
+    let uuid: String
+    let network: Facts.Network
+    let user: User?
+    /// In every name that is ours in this network: other machines can be in it too.
+    let tag: String
+    var rules: NetworkRules
+    var server: AddressServer
+    var steps: [Step] = []
+    var notes: [String] = []
+    var privateNetworks: [NetworkAddress] = []
+    /// How the request at hand was asked for.
+    private var option = "--net "
+
+    init(
+        _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected, uuid: String, user: User?, ownPorts: [Int]
+    ) {
+        self.arguments = arguments
+        self.facts = facts
+        self.inspected = inspected
+        self.uuid = uuid
+        self.user = user
+        network = facts.network ?? Facts.Network(isOwn: false)
+        tag = hexadecimal(stableDigest("network", uuid, inspected.folders.base) & 0xff_ffff, digits: 6)
+        rules = NetworkRules(name: "snabbvm_\(tag)", ownPorts: ownPorts)
+        server = AddressServer(leases: inspected.folders.leases)
+    }
+
+    mutating func plan(_ request: NICRequest, index: Int) throws(Failure) -> NetworkPlan {
+        option = index > 0 && !arguments.netAll ? "--nic \(request.interface)=" : "--net "
+        var plan = NetworkPlan(
+            name: "eth\(index)", mode: request.mode, mac: request.mac ?? Plan.macAddress(uuid, "eth\(index)"),
+            model: arguments.nicModel)
+        plan.published = index == 0 ? arguments.published : []
+        switch request.mode {
+        case .none: break
+        case .user: try planUser(&plan, request)
+        case .bridge(nil): try planBridge(&plan, request, index)
+        case .bridge(let name?): try planJoinedBridge(name, &plan, request, index)
+        case .takeover: try planTakeover(&plan, request, index)
+        case .nat: try planNAT(&plan, request, index)
+        case .tap(let name): try planJoinedTap(name, &plan, request)
+        case .macvtap(let name): try planMacvtap(name, &plan, request)
+        }
+        return plan
+    }
+
+    /// What belongs to all NICs together.
+    mutating func finish() throws(Failure) {
+        if let text = rules.text {
+            guard let nft = facts.tools.nft else { throw Plan.missing("nft", package: "nftables") }
+            steps.append(.tables(name: rules.name, families: rules.families, text: text, program: nft))
+        }
+        if server.isEmpty { return }
+        if facts.tools.dnsmasq == nil { throw Plan.missing("dnsmasq", package: "dnsmasq-base") }
+        // DHCP's port is 67.
+        if facts.privileges.firstUnprivilegedPort > 67, !facts.privileges.has(.netBindService) {
+            throw Failure(
+                .host, "serve", "the machine's address", "it needs the right NET_BIND_SERVICE",
+                remedy: facts.privileges.inContainer ? "docker run --cap-add NET_BIND_SERVICE" : "run it as root")
+        }
+    }
+
+    var ip: String { facts.tools.ip ?? "ip" }
+
+    // MARK: - What is refused
+
+    func refuse(
+        _ request: NICRequest, _ cause: String, _ remedy: String? = nil, _ kind: FailureKind = .network
+    ) -> Failure {
+        let place = request.mode.usesInterface && option == "--net " ? " with \(request.interface)" : ""
+        return Failure(kind, "use", "\(option)\(request.mode)\(place)", cause, remedy: remedy)
+    }
+
+    func checkRights(_ request: NICRequest, _ capabilities: [Facts.Privileges.Capability]) throws(Failure) {
+        for capability in capabilities where !facts.privileges.has(capability) {
+            throw refuse(
+                request, "it needs the right \(capability.name)",
+                facts.privileges.inContainer
+                    ? "docker run --cap-add \(capability.name), or --net user" : "run it as root, or use --net user",
+                .host)
+        }
+        if !network.hasTun {
+            throw refuse(
+                request, "/dev/net/tun can't be opened", "docker run --device /dev/net/tun, or --net user", .host)
+        }
+        if facts.tools.ip == nil { throw Plan.missing("ip", package: "iproute2") }
+    }
+
+    /// The container's interface, if it is one that can be used up by a machine.
+    func interface(_ request: NICRequest, needs capabilities: [Facts.Privileges.Capability]) throws(Failure)
+        -> Facts.Link
+    {
+        if !network.isOwn {
+            throw refuse(
+                request, "this is the host's own network, whose interfaces are not taken away from it",
+                "join a bridge that is there with --bridge NAME, or use --net user")
+        }
+        try checkRights(request, capabilities)
+        guard let link = network.link(request.interface) else {
+            let others = network.links.map(\.name).filter { $0 != "lo" }.joined(separator: ", ")
+            throw refuse(request, "there is no such interface", others.isEmpty ? nil : "there is \(others)")
+        }
+        if inspected.ports.contains(where: { $0.source == .interface(link.name) }) {
+            throw refuse(request, "it is to be a NIC port", "give another with --interface, or use --net user", .usage)
+        }
+        if link.name == "lo" { throw refuse(request, "it leads nowhere") }
+        if !link.isUp { throw refuse(request, "it is down", "ip link set \(link.name) up") }
+        if let master = link.master {
+            throw refuse(request, "it is in \(master) already", "join that with --bridge \(master)")
+        }
+        return link
+    }
+
+    func checkFree(_ name: String) throws(Failure) {
+        guard network.link(name) != nil else { return }
+        throw Failure(
+            .network, "make", name, "there is an interface of this name", remedy: "ip link delete \(name)")
+    }
+
+    func checkName(_ name: String, _ request: NICRequest) throws(Failure) {
+        if name.utf8.count > 15 {
+            throw refuse(request, "the name of an interface has 15 characters at most", nil, .usage)
+        }
+    }
+
+    func refusePublished(_ plan: NetworkPlan, _ request: NICRequest, _ cause: String) throws(Failure) {
+        guard let port = plan.published.first else { return }
+        throw Failure(.usage, "publish \(port) with", "--net \(request.mode)", cause)
+    }
+
+    /// Ports that the launcher has for itself can't lead to the guest.
+    func checkPublished(_ plan: NetworkPlan) throws(Failure) {
+        for port in plan.published where !port.udp && rules.ownPorts.contains(port.host) {
+            throw Failure(
+                .network, "publish", "\(port)", "VNC listens on \(port.host)",
+                remedy: "choose another with --vnc or --publish")
+        }
+    }
+}
+
+extension IPAddress.Family {
+    var isSix: Bool { self == .six }
+}
