@@ -24,7 +24,10 @@ struct FormatTests {
 
     @discardableResult
     private func image(_ arguments: String...) throws -> Outcome {
-        let outcome = try run("qemu-img", arguments, in: scratch.path)
+        var outcome = try run("qemu-img", arguments, in: scratch.path)
+        while outcome.errors.contains("accurate CPU usage") {
+            outcome = try run("qemu-img", arguments, in: scratch.path)
+        }
         try #require(outcome.code == 0, "\(arguments): \(outcome.errors)")
         return outcome
     }
@@ -189,6 +192,31 @@ struct FormatTests {
             "convert", "-f", "raw", "-O", "qcow2", "--object", "secret,id=s,file=\(secret)", "-o",
             "encrypt.format=\(kind),encrypt.key-secret=s\(options)", Parts.demo, "encrypted.qcow2")
         return "\(scratch.path)/encrypted.qcow2"
+    }
+
+    /// Some versions of qemu-img fail by chance where they see how fast this processor makes keys.
+    @Test func encryptedDisksAreMadeInTheEnd() throws {
+        let secret = scratch.file("secret", "correct horse")
+        let stumbling = """
+            #!/bin/sh
+            if [ "$1" = create ] && [ ! -e \(scratch.path)/second ]; then
+                [ ! -e \(scratch.path)/first ] || : > \(scratch.path)/second
+                : > \(scratch.path)/first
+                echo 'qemu-img: disk.img.new: Unable to get accurate CPU usage' >&2
+                exit 1
+            fi
+            exec \(Parts.path(of: "qemu-img")) "$@"
+
+            """
+        let program = scratch.file("tools/qemu-img", stumbling)
+        chmod(program, 0o755)
+        let machine = try TestMachine(
+            ["--secret-file", secret, try encrypt("luks", secret: secret)], in: scratch,
+            wrapper: ["env", "PATH=\(scratch.path)/tools:\(Parts.searchPath)"])
+        #expect(machine.isUp(), "\(machine.errors)")
+        #expect(access("\(scratch.path)/second", F_OK) == 0)
+        machine.signal(SIGTERM)
+        #expect(machine.code() == 0)
     }
 
     @Test func encryptedImagesNeedTheirSecret() throws {
