@@ -67,10 +67,10 @@ struct Preparation {
         inspected.image = try image?.finish()
         inspected.cdrom = try cdrom?.finish()
         try filters?.finish(.usage, "use the ports'", "filters")
+        try addressGuard?.finish(into: &inspected)
         let fetches = Fetches(arguments, facts, folders, loop: loop, log: log)
         fetch = try fetches.bring(wanted?.request, wantedCD?.request, into: &inspected, ledger)
         held = try fetches.hold(inspected.image, inspected.cdrom) + interfaces
-        try addressGuard?.finish(into: &inspected)
         plan = try Plan(arguments, facts, inspected)
     }
 

@@ -201,6 +201,12 @@ struct PublishedPort: Codable, Equatable, CustomStringConvertible {
         return "\(from):\(guest)" + (udp ? "/udp" : "")
     }
 
+    /// Both would listen for the same.
+    func overlaps(_ other: PublishedPort) -> Bool {
+        let isAny = { (port: PublishedPort) in ["0.0.0.0", "::"].contains(port.address ?? "::") }
+        return host == other.host && udp == other.udp && (isAny(self) || isAny(other) || address == other.address)
+    }
+
     /// `[ADDRESS:]HOST:GUEST[/udp]`, or HOST alone for the same on both sides, where HOST and GUEST can be lists and ranges of the same length: `80,8000-8003`.
     static func parse(_ text: String) -> [PublishedPort]? {
         var rest = text[...]

@@ -41,11 +41,13 @@ struct StepRunner {
         case .mount: return []
         case .take(let state, _, _): return [.nic(state)]
         case .interfaceUp(let name): return [.interfaceUp(name: name)]
-        case .tap(let name, let isMultiQueue): return [.tap(name: name, isMultiQueue: isMultiQueue)]
+        case .tap(let name, let isMultiQueue):
+            return [.tap(name: name, isMultiQueue: isMultiQueue, namespace: Facts.Network.currentNamespace)]
         case .switchFiles(let path): return [.switchFiles(path: path)]
         case .device(let path, _), .place(let path): return [.file(path: path)]
         case .links(_, _, let changes): return changes
-        case .tables(let name, let families, _, _): return [.tables(name: name, families: families)]
+        case .tables(let name, let families, _, _):
+            return [.tables(name: name, families: families, namespace: Facts.Network.currentNamespace)]
         case .setting(let path, let value, let before, let namespace):
             return [.setting(path: path, before: before, value: value, namespace: namespace)]
         }

@@ -7,6 +7,8 @@ struct InterfaceState: Codable, Equatable {
     var addresses: [Facts.Address]
     var routes: [Facts.Route]
     var neighbours: [Facts.Neighbour] = []
+    /// Networks whose routes stay behind when the addresses go, and would lead past the bridge.
+    var leftovers: [NetworkAddress] = []
 
     /// For a moment both have the addresses: so no packet finds that nobody has them.
     func moving(to bridge: String) -> [String] {
@@ -14,6 +16,7 @@ struct InterfaceState: Codable, Equatable {
             + routing(from: name, to: bridge) + knowing(on: bridge)
             // The last first: with the first the kernel would take those away that stand on it.
             + addresses.reversed().map { "address del \($0.words.first ?? "") dev \(name)" }
+            + leftovers.map { "route del \($0) dev \(name) proto kernel" }
     }
 
     /// The kernel lists the newest address of IPv6 first, and the oldest of IPv4.
@@ -35,8 +38,15 @@ struct InterfaceState: Codable, Equatable {
 
     private func routing(from before: String, to after: String) -> [String] {
         // What is on the link first, since the other routes lead by it.
-        routes.sorted { $0.gateway == nil && $1.gateway != nil }.compactMap { $0.words?.joined(separator: " ") }
-            .flatMap { ["route del \($0) dev \(before)", "route add \($0) dev \(after)"] }
+        routes.sorted { $0.gateway == nil && $1.gateway != nil }
+            .flatMap { route -> [String] in
+                guard let words = route.words?.joined(separator: " ") else { return [] }
+                // Of IPv6 there can be others like it, by other interfaces.
+                return [
+                    "route del \(words) dev \(before)",
+                    "route \(route.family.isSix ? "append" : "add") \(words) dev \(after)",
+                ]
+            }
     }
 
     func returning(from bridge: String) -> [String] {
@@ -47,13 +57,14 @@ struct InterfaceState: Codable, Equatable {
     /// From when the interface is in the bridge until it is out of it, and never else, it may lack something: all is there
     /// before it leaves. An interface that is not in it is another of the same name, or was never changed.
     func giveBack(from bridge: String) throws(Failure) {
-        let folder = "/sys/class/net/"
-        if Files.linkTarget("\(folder)\(name)/master")?.hasSuffix("/\(bridge)") == true {
+        let output = try NetworkTools.run(
+            "ip", ["-json", "link", "show", "dev", name], [], "look at", name, isChecked: false)
+        if (try? JSON(parsing: output))?.array?.first?["master"]?.string == bridge {
             // What is there already is no obstacle, nor what is gone; what is missing afterwards is seen.
             try NetworkTools.run(
                 "ip", ["-force", "-batch", "-"], returning(from: bridge), "give back", name, isChecked: false)
             try checkReturned()
-        } else if access("\(folder)\(bridge)", F_OK) == 0 {
+        } else if if_nametoindex(bridge) != 0 {
             try NetworkTools.run("ip", ["-batch", "-"], ["link delete dev \(bridge)"], "remove", bridge)
         }
     }

@@ -17,11 +17,11 @@ enum Change: Codable, Equatable {
     case interfaceUp(name: String)
     /// A program in the interface's receive path, which stays there when who put it there is gone.
     case xdp(interface: String)
-    case tap(name: String, isMultiQueue: Bool)
+    case tap(name: String, isMultiQueue: Bool, namespace: UInt64)
     /// An interface that is in a bridge of ours, to which its addresses and routes went.
-    case bridged(InterfaceState, by: String)
+    case bridged(InterfaceState, by: String, namespace: UInt64)
     /// Tables of nftables.
-    case tables(name: String, families: [String])
+    case tables(name: String, families: [String], namespace: UInt64)
     /// A setting of the kernel, as it was before and as we made it, in this network namespace.
     case setting(path: String, before: String, value: String, namespace: UInt64)
     /// What killed switches leave: their counters, and hugepages that nobody else would give back.

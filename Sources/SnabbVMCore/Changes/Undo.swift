@@ -18,16 +18,37 @@ extension Change {
             try Change.call("take the XDP program off", name) { clinux_xdp_detach(name) }
             SwitchFiles.removeTree("/sys/fs/bpf/snabb/\(name)")
         case .interfaceUp(let name): try Change.call("take down", name) { clinux_interface_set_up(name, 0) }
-        case .tap(let name, let isMultiQueue):
-            if access("/sys/class/net/\(name)", F_OK) != 0 { return }
+        case .tap(let name, let isMultiQueue, let namespace):
+            guard try Change.isHere(namespace, name), if_nametoindex(name) != 0 else { return }
             try Change.call("remove tap", name) { clinux_tap_remove(name, isMultiQueue ? 1 : 0) }
-        case .bridged(let state, let bridge): try state.giveBack(from: bridge)
-        case .tables(let name, let families): try NetworkTools.removeTables(name, families)
+        case .bridged(let state, let bridge, let namespace):
+            if try Change.isHere(namespace, state.name) { try state.giveBack(from: bridge) }
+        case .tables(let name, let families, let namespace):
+            if try Change.isHere(namespace, name) { try NetworkTools.removeTables(name, families) }
         case .setting(let path, let before, let value, let namespace):
-            // A container that was started again has another network, and a file of its own by this name.
-            if namespace == Facts.Network.currentNamespace { try Change.restore(path, before, unlessNot: value) }
+            if try Change.isHere(namespace, path) { try Change.restore(path, before, unlessNot: value) }
         case .switchFiles(let path): SwitchFiles.remove(path)
         }
+    }
+
+    /// A container that was started again has another network, and the old one is gone with all that was in it. One that
+    /// is still there can only be put back in it.
+    private static func isHere(_ namespace: UInt64, _ name: String) throws(Failure) -> Bool {
+        if namespace == Facts.Network.currentNamespace { return true }
+        let named = ["/run/netns", "/run/docker/netns"].flatMap { folder in
+            Files.names(folder).map { "\(folder)/\($0)" }
+        }
+        let processes = Files.names("/proc").filter { UInt32($0) != nil }.map { "/proc/\($0)/ns/net" }
+        guard
+            let place = (named + processes).first(where: {
+                (try? Files.status($0)).map { UInt64($0.st_ino) } == namespace
+            })
+        else {
+            return false
+        }
+        throw Failure(
+            .cleanup, "give back", name, "it is in another network namespace",
+            remedy: "nsenter --net=\(place) snabbvm release")
     }
 
     /// What somebody else has changed since is theirs.

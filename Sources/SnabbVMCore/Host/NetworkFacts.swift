@@ -34,6 +34,7 @@ extension Facts {
         var macvtap: String?
         /// Whether it listens to routers (1), even if it is one itself (2).
         var acceptsAdvertisements: Int?
+        var hasIPv6 = true
 
         /// Those that it was given.
         var ownAddresses: [Address] { addresses.filter { !$0.isLinkLocal } }
@@ -107,10 +108,9 @@ extension Facts.Network {
         links = (addresses.array ?? []).compactMap { Facts.Link($0, tree) }
         self.routes = (routes.array ?? []).flatMap(Facts.Route.all)
         (nameservers, searchDomains) = Self.resolver(tree.text("/etc/resolv.conf") ?? "")
-        for name in links.map(\.name) + ["default"] {
-            forwarding["ipv4/\(name)"] = tree.number(Self.forwardingFile("ipv4/\(name)")).map { $0 != 0 }
+        for key in (links.map(\.name) + ["default", "all"]).flatMap({ ["ipv4/\($0)", "ipv6/\($0)"] }) {
+            forwarding[key] = tree.number(Self.forwardingFile(key)).map { $0 != 0 }
         }
-        forwarding["ipv6/all"] = tree.number(Self.forwardingFile("ipv6/all")).map { $0 != 0 }
         canSetForwarding = access(tree.path(Self.forwardingFile("ipv4/all")), W_OK) == 0
         hasTun = access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0
         hasVhost = access(tree.path("/dev/vhost-net"), R_OK | W_OK) == 0
@@ -119,6 +119,12 @@ extension Facts.Network {
     static var currentNamespace: UInt64 { (try? Files.status("/proc/self/ns/net")).map { UInt64($0.st_ino) } ?? 0 }
 
     static func advertisementsFile(_ link: String) -> String { "/proc/sys/net/ipv6/conf/\(link)/accept_ra" }
+
+    /// Whether it has learned from routers what they tell.
+    func listens(_ link: Facts.Link) -> Bool {
+        link.acceptsAdvertisements == 1
+            && routes.contains { $0.device == link.name && $0.words?.contains("ra") == true }
+    }
 
     static func forwardingFile(_ key: String) -> String {
         let parts = key.split(separator: "/", maxSplits: 1)
@@ -163,16 +169,19 @@ extension Facts.Link {
         master = json["master"]?.string
         addresses = (json["addr_info"]?.array ?? []).compactMap(Facts.Address.init)
         acceptsAdvertisements = tree.number(Facts.Network.advertisementsFile(name))
-        let folder = "/sys/class/net/\(name)"
-        if let flags = tree.line("\(folder)/tun_flags").flatMap({ UInt32($0.dropFirst(2), radix: 16) }) {
-            let isTap = flags & 2 != 0
-            // Nobody's is -1.
-            let owner = tree.line("\(folder)/owner").flatMap { UInt32($0) }
-            let hasGroup = tree.line("\(folder)/group").flatMap { UInt32($0) } != nil
-            if isTap { tap = Tap(owner: owner, hasGroup: hasGroup, isMultiQueue: flags & 0x100 != 0) }
+        hasIPv6 = tree.number("/proc/sys/net/ipv6/conf/\(name)/disable_ipv6") == 0
+        // Not from /sys, which can be that of another network.
+        if let details = json["linkinfo"]?["info_data"], kind == "tun", details["type"]?.string == "tap" {
+            let owner = details["user"].map { $0.string ?? $0.text }
+            tap = Tap(
+                owner: owner.flatMap { UInt32($0) ?? (try? User.named($0, in: tree)).map { $0?.uid ?? 0 } },
+                hasGroup: details["group"] != nil, isMultiQueue: details["multi_queue"]?.bool == true)
         }
-        if kind == "macvtap" {
-            macvtap = tree.names(folder).first { $0.hasPrefix("tap") }.flatMap { tree.line("\(folder)/\($0)/dev") }
+        if kind == "macvtap", let index = json["ifindex"]?.integer {
+            let folder = "/sys/class/net/\(name)"
+            if tree.number("\(folder)/ifindex") == Int(index) {
+                macvtap = tree.line("\(folder)/tap\(index)/dev")
+            }
         }
     }
 }

@@ -8,12 +8,13 @@ final class AddressService {
     private let ledger: Ledger
     private let log: Log
     private var failures = 0
+    private var hasServed = false
     private var isEnding = false
     /// It never came up.
     var onFailure: (Failure) -> Void = { _ in }
 
     private static let patience = 3
-    private static let pause = Duration.seconds(1)
+    private static let longestPause = 60
 
     init(_ command: Command, loop: EventLoop, ledger: Ledger, log: Log) {
         self.command = command
@@ -30,17 +31,21 @@ final class AddressService {
         try program.start(recording: ledger)
         let started = program.pid
         // A while later it is no failure of the start any more.
-        loop.after(.seconds(5)) { [weak self] in if self?.program.pid == started { self?.failures = 0 } }
+        loop.after(.seconds(5)) { [weak self] in
+            guard let self, program.pid == started else { return }
+            (failures, hasServed) = (0, true)
+        }
     }
 
     private func ended(_ words: String) {
         if isEnding { return }
         failures += 1
-        if failures > AddressService.patience {
+        // A guest that has its address goes on without.
+        if failures > AddressService.patience, !hasServed {
             return onFailure(Failure(.network, "serve", "the machine's address", "dnsmasq ended: \(words)"))
         }
         log.warning("dnsmasq ended (\(words)); it is started again")
-        loop.after(AddressService.pause) { [weak self] in
+        loop.after(.seconds(min(1 << min(failures - 1, 10), AddressService.longestPause))) { [weak self] in
             guard let self, !isEnding else { return }
             try start()
         }

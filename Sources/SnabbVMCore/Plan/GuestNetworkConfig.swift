@@ -5,8 +5,9 @@ struct GuestNetworkConfig {
 
     /// nil where there is nothing to say that a guest would not do by itself.
     init?(_ networks: [NetworkPlan]) {
-        let told = networks.filter(\.isKernels)
-        if told.isEmpty { return nil }
+        if !networks.contains(where: \.isKernels) { return nil }
+        // A guest sets up none but those that are told.
+        let told = networks.filter { $0.mode != .none }
         let interfaces = told.map { ($0.name, Self.interface($0)) }
         networkConfig = ["version": 2, "ethernets": .object(Dictionary(interfaces) { $1 })]
         let servers = told.flatMap(\.nameservers).reduce(into: [IPAddress]()) { if !$0.contains($1) { $0.append($1) } }
@@ -18,6 +19,10 @@ struct GuestNetworkConfig {
 
     private static func interface(_ plan: NetworkPlan) -> JSON {
         var fields: [String: JSON] = ["match": ["macaddress": .string(plan.mac)]]
+        if plan.mode == .user {
+            fields["dhcp4"] = true
+            return .object(fields)
+        }
         let asks = plan.usesDHCP && plan.addresses.isEmpty
         fields["dhcp4"] = .bool(asks)
         if !asks { fields["dhcp6"] = false }
@@ -58,7 +63,7 @@ struct GuestNetworkConfig {
     }
 
     private static func networks(_ plan: NetworkPlan) -> [JSON] {
-        if plan.addresses.isEmpty {
+        if plan.addresses.isEmpty || plan.mode == .user {
             return plan.usesDHCP
                 ? [["id": .string("\(plan.name)-dhcp"), "link": .string(plan.name), "type": "ipv4_dhcp"]] : []
         }

@@ -59,7 +59,9 @@ extension NetworkPlanner {
         batch += tapLines(plan) + ["link set dev \(tap) master \(bridge) up"]
         batch += moved.moving(to: bridge)
         steps.append(
-            .links(batch, program: ip, undoneBy: tapChange(plan) + [.bridged(moved, by: bridge)]))
+            .links(
+                batch, program: ip,
+                undoneBy: tapChange(plan) + [.bridged(moved, by: bridge, namespace: network.namespace)]))
         serve(&plan, on: bridge, from: link)
         try publishOnBridge(plan, link, bridge)
     }
@@ -188,11 +190,11 @@ extension NetworkPlanner {
         }
         steps.append(.links(lines, program: ip, undoneBy: tapChange(plan)))
         let families = Set(plan.addresses.map(\.address.family))
-        var opened = false
-        if families.contains(.four) { opened = try forward("ipv4", [link.name, tap], request) }
+        var opened: Set<String> = []
+        if families.contains(.four), try forward("ipv4", [link.name, tap], request) { opened.insert("ipv4") }
         if families.contains(.six) {
-            keepListening(to: link)
-            opened = try forward("ipv6", ["all"], request) || opened
+            keepListening()
+            if try forward("ipv6", ["all"], request) { opened.insert("ipv6") }
         }
         // Only the way out: what belongs to another NIC's network goes there.
         if index > 0, network.uplink?.name != link.name {
@@ -205,7 +207,7 @@ extension NetworkPlanner {
         setResolver(&plan, relay: gateways)
         let own = link.ownAddresses.map(\.address.address)
         try checkPublishedAddresses(plan, own)
-        rules.translate(plan, outside: link.name, own: own, isNoRouter: opened)
+        rules.translate(plan, outside: link.name, own: own, opened: opened)
         plan.usesDHCP = true
         if !plan.routes.isEmpty {
             for index in plan.addresses.indices { plan.addresses[index].gateway = nil }
@@ -264,6 +266,7 @@ extension NetworkPlanner {
                 request, "which addresses are free there is not known", "give one, or --address dhcp", .usage)
         case .fixed(let addresses)?:
             plan.addresses = try addresses.map { fixed throws(Failure) in
+                try checkHost(fixed.address)
                 try checkGateway(fixed, in: fixed.address.network)
                 return .init(address: fixed.address, gateway: fixed.gateway)
             }

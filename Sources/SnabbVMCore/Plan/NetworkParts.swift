@@ -37,11 +37,17 @@ extension NetworkPlanner {
         ]
     }
 
-    /// The highest that there can be: a bridge of others has the lowest of its ports, which must not change under it.
-    func tapMAC(_ plan: NetworkPlan) -> String { "fe\(plan.mac.dropFirst(2))" }
+    /// The highest that there can be: a bridge of others has the lowest of its ports, which must not change under it. The
+    /// machine's own it can't be: the kernel would take its frames for itself.
+    func tapMAC(_ plan: NetworkPlan) -> String {
+        guard plan.mac.hasPrefix("fe"), let last = UInt64(plan.mac.suffix(2), radix: 16) else {
+            return "fe\(plan.mac.dropFirst(2))"
+        }
+        return plan.mac.dropLast(2) + hexadecimal(last ^ 1, digits: 2)
+    }
 
     func tapChange(_ plan: NetworkPlan) -> [Change] {
-        [.tap(name: plan.device ?? "", isMultiQueue: plan.queues > 1)]
+        [.tap(name: plan.device ?? "", isMultiQueue: plan.queues > 1, namespace: network.namespace)]
     }
 
     func state(of link: Facts.Link, _ request: NICRequest) throws(Failure) -> InterfaceState {
@@ -52,7 +58,14 @@ extension NetworkPlanner {
                 "use --net nat or user")
         }
         let neighbours = network.neighbours.filter { $0.device == link.name }
-        return InterfaceState(name: link.name, addresses: link.ownAddresses, routes: routes, neighbours: neighbours)
+        // With an address that is lent the kernel leaves its network's route.
+        let lent = link.ownAddresses.filter { $0.address.family == .six && $0.words.contains("valid_lft") }
+        let leftovers = network.routes.filter { route in
+            route.device == link.name && route.isAutomatic && lent.contains { $0.address.network == route.destination }
+        }
+        return InterfaceState(
+            name: link.name, addresses: link.ownAddresses, routes: routes, neighbours: neighbours,
+            leftovers: leftovers.map(\.destination))
     }
 
     /// The addresses of a machine in a bridge.
@@ -115,9 +128,7 @@ extension NetworkPlanner {
                 .network, "give the machine", "\(address)", "it is outside of \(link.name)'s network",
                 remedy: "that is \(networks.map(\.description).joined(separator: ", "))")
         }
-        if !address.isForHost {
-            throw Failure(.network, "give the machine", "\(address)", "that is no address for a host")
-        }
+        try checkHost(address)
         if let mine = own.first(where: { $0.address.address == address.address }) {
             throw Failure(
                 .network, "give the machine", "\(address)", "\(link.name) has \(mine.address) itself",
@@ -134,6 +145,11 @@ extension NetworkPlanner {
         }
         try checkGateway(fixed, in: address.network)
         return .init(address: address, gateway: fixed.gateway ?? theirs)
+    }
+
+    func checkHost(_ address: NetworkAddress) throws(Failure) {
+        if address.isForHost { return }
+        throw Failure(.network, "give the machine", "\(address)", "that is no address for a host")
     }
 
     func checkGateway(_ fixed: AddressRequest.FixedAddress, in network: NetworkAddress) throws(Failure) {
@@ -209,7 +225,8 @@ extension NetworkPlanner {
             server.add(plan, on: device, at: own, reachesNetwork: true, advertises: isOurs, network.nameservers)
         }
         let relaysNames = plan.nameservers.contains(where: own.contains)
-        rules.guardBridge(plan, outside: plan.interface, relaysNames: relaysNames)
+        let hearsRouters = link.hasIPv6 && link.acceptsAdvertisements != 0
+        rules.guardBridge(plan, outside: plan.interface, hearsRouters: hearsRouters, relaysNames: relaysNames)
     }
 
     mutating func publishOnBridge(
@@ -227,9 +244,9 @@ extension NetworkPlanner {
         let request = NICRequest(interface: link.name, mode: plan.mode)
         for guest in plan.addresses.map(\.address.address) where own.contains(where: { $0.family == guest.family }) {
             let kind = guest.isSix ? "ipv6" : "ipv4"
-            if guest.isSix { keepListening(to: link) }
-            _ = try forward(kind, guest.isSix ? ["all"] : [bridge], request)
-            rules.publish(plan, to: guest, own: own)
+            if guest.isSix { keepListening(on: bridge, for: link) }
+            let isChange = try forward(kind, guest.isSix ? ["all"] : [bridge], request)
+            rules.publish(plan, to: guest, own: own, on: bridge, isNoRouter: isChange)
         }
     }
 
@@ -244,10 +261,15 @@ extension NetworkPlanner {
         }
     }
 
-    /// Who passes packets on would no longer hear what routers say.
-    mutating func keepListening(to link: Facts.Link) {
-        guard link.acceptsAdvertisements == 1, network.canSetForwarding else { return }
-        steps.append(setting(Facts.Network.advertisementsFile(link.name), "2", before: "1"))
+    /// Who passes packets on would no longer hear what routers say: none of the interfaces that have heard it, nor a bridge
+    /// in the place of one.
+    mutating func keepListening(on bridge: String? = nil, for link: Facts.Link? = nil) {
+        guard network.canSetForwarding, network.forwarding["ipv6/all"] != true else { return }
+        for other in network.links.filter(network.listens) {
+            let name = other == link ? bridge ?? other.name : other.name
+            if !isListening.insert(name).inserted { continue }
+            steps.append(setting(Facts.Network.advertisementsFile(name), "2", before: "1"))
+        }
     }
 
     func setting(_ path: String, _ value: String, before: String) -> Step {
@@ -268,8 +290,17 @@ extension NetworkPlanner {
                     "docker run --sysctl net.\(kind == "ipv4" ? "ipv4.ip_forward" : "ipv6.conf.all.forwarding")=1",
                     .host)
             }
-            steps.append(setting(Facts.Network.forwardingFile("\(kind)/\(device)"), "1", before: "0"))
             isChange = true
+            // What is set for all is set for each: one that stood out must do so again.
+            for name in device == "all" && !isForwardingAll ? network.links.map(\.name) + ["default"] : []
+            where network.forwarding["\(kind)/\(name)"] == true {
+                steps.append(setting(Facts.Network.forwardingFile("\(kind)/\(name)"), "0", before: "1"))
+            }
+            if device == "all" {
+                if isForwardingAll { continue }
+                isForwardingAll = true
+            }
+            steps.append(setting(Facts.Network.forwardingFile("\(kind)/\(device)"), "1", before: "0"))
         }
         return isChange
     }

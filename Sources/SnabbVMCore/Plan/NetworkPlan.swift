@@ -62,7 +62,8 @@ extension Plan {
             }
             let taken = Set(requests.map(\.interface))
             let others = (facts.network?.links ?? []).filter {
-                $0.name != "lo" && $0.isUp && $0.master == nil && !taken.contains($0.name) && $0.whyNotBridged == nil
+                $0.name != "lo" && $0.isUp && $0.master == nil && !taken.contains($0.name) && $0.hasMAC && $0.tap == nil
+                    && (first.mode != .bridge(nil) || $0.whyNotBridged == nil)
             }
             requests += others.map { NICRequest(interface: $0.name, mode: first.mode) }
         }

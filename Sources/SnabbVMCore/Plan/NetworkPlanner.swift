@@ -13,6 +13,9 @@ struct NetworkPlanner {
     var steps: [Step] = []
     var notes: [String] = []
     var privateNetworks: [NetworkAddress] = []
+    /// Of IPv6, for which these can be set once only.
+    var isForwardingAll = false
+    var isListening: Set<String> = []
     /// How the request at hand was asked for.
     private var option = "--net "
 

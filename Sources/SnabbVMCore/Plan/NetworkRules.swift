@@ -14,6 +14,11 @@ struct NetworkRules {
     let ownPorts: [Int]
     private var chains: [Chain] = []
     private var sets: [String] = []
+    /// Where packets are passed on for the machine's sake alone: bridges, the taps of machines behind an address, and the
+    /// interfaces that did not pass any on before; for IPv6 those are all.
+    private var bridges: [String] = []
+    private var taps: [String] = []
+    private var opened: [String: [String]] = [:]
 
     init(name: String, ownPorts: [Int]) {
         self.name = name
@@ -27,6 +32,12 @@ struct NetworkRules {
 
     var text: String? {
         if chains.isEmpty { return nil }
+        var closed = self
+        closed.add(.inet, "through", "filter hook forward priority filter", closing)
+        return closed.chainsText
+    }
+
+    private var chainsText: String {
         var lines: [String] = []
         for family in usedFamilies {
             lines.append("table \(family.rawValue) \(name) {")
@@ -52,16 +63,46 @@ struct NetworkRules {
         "{ \(items.map(\.description).joined(separator: ", ")) }"
     }
 
+    /// What keeps the container from becoming a router for others.
+    private var closing: [String] {
+        opened.sorted { $0.key < $1.key }.flatMap { kind, inputs -> [String] in
+            let others =
+                kind == "ipv6"
+                ? (taps + bridges).map { "iifname != \"\($0)\"" }
+                : inputs.filter { !bridges.contains($0) }.isEmpty ? nil : ["iifname \(list(quoted(inputs)))"]
+            let toTaps = taps.isEmpty ? "" : " oifname != \(list(quoted(taps)))"
+            let fromOthers = others.map { ["meta nfproto \(kind) \($0.joined(separator: " "))\(toTaps) drop"] } ?? []
+            return fromOthers
+                + bridges.filter { kind == "ipv6" || inputs.contains($0) }.map {
+                    "meta nfproto \(kind) iifname \"\($0)\" oifname != \(list(quoted([$0] + taps))) drop"
+                }
+        }
+    }
+
+    private func quoted(_ names: [String]) -> [String] { names.map { "\"\($0)\"" } }
+
     // MARK: - Bridge
 
     /// DHCP is between the machine and us: nobody else is answered, or answers. `outside` is the container's interface,
     /// nil in a bridge that others use as well.
-    mutating func guardBridge(_ plan: NetworkPlan, outside: String?, relaysNames: Bool) {
+    mutating func guardBridge(_ plan: NetworkPlan, outside: String?, hearsRouters: Bool, relaysNames: Bool) {
         let tap = plan.device ?? ""
         // Other bridges, and others in this one, are none of our business.
         let segments = ["iifname", "oifname"].flatMap { side in largestSegments(plan).map { "\(side) \"\(tap)\" \($0)" }
         }
         add(.bridge, "through", "filter hook forward priority filter", segments)
+        if let outside, !hearsRouters {
+            // The bridge would hear, and believe, what the interface did not.
+            add(
+                .bridge, "to_us", "filter hook input priority filter",
+                ["iifname \"\(outside)\" icmpv6 type nd-router-advert drop"])
+        }
+        if outside == nil, relaysNames, let bridge = plan.bridge {
+            // Others in it have servers of their own.
+            add(
+                .inet, "to_us", "filter hook input priority filter",
+                ["iifname \"\(bridge)\" ether saddr != \(plan.mac) meta l4proto { tcp, udp } th dport 53 drop"])
+        }
         guard plan.usesDHCP, !plan.addresses.isEmpty else { return }
         add(
             .bridge, "through", "filter hook forward priority filter",
@@ -91,7 +132,11 @@ struct NetworkRules {
 
     /// Ports of the container's address lead to the machine beside it. It must take the container for who asks, or it
     /// would answer past it.
-    mutating func publish(_ plan: NetworkPlan, to guest: IPAddress, own: [IPAddress]) {
+    mutating func publish(
+        _ plan: NetworkPlan, to guest: IPAddress, own: [IPAddress], on bridge: String, isNoRouter: Bool
+    ) {
+        if !bridges.contains(bridge) { bridges.append(bridge) }
+        if isNoRouter { opened[guest.isSix ? "ipv6" : "ipv4", default: []].append(bridge) }
         addForwards(plan, to: guest, own: own, from: "")
         add(
             .inet, "source", "nat hook postrouting priority srcnat",
@@ -118,9 +163,11 @@ struct NetworkRules {
     // MARK: - NAT
 
     /// All that comes to the container goes on to the machine, but for what the launcher listens for.
-    /// `isNoRouter` where packets are passed on for the machine's sake alone.
-    mutating func translate(_ plan: NetworkPlan, outside: String, own: [IPAddress], isNoRouter: Bool) {
+    /// `opened` are the kinds of which packets are passed on for the machine's sake alone.
+    mutating func translate(_ plan: NetworkPlan, outside: String, own: [IPAddress], opened: Set<String>) {
         let tap = plan.device ?? ""
+        taps.append(tap)
+        for kind in opened { self.opened[kind, default: []].append(outside) }
         for guest in plan.addresses.map(\.address.address) {
             let here = own.filter { $0.family == guest.family }
             let kind = guest.keyword
@@ -142,8 +189,7 @@ struct NetworkRules {
         }
         add(
             .inet, "through", "filter hook forward priority filter",
-            ["iifname", "oifname"].map { "\($0) \"\(tap)\" tcp flags syn tcp option maxseg size set rt mtu" }
-                + (isNoRouter ? ["iifname \"\(outside)\" oifname != \"\(tap)\" drop"] : []))
+            ["iifname", "oifname"].map { "\($0) \"\(tap)\" tcp flags syn tcp option maxseg size set rt mtu" })
     }
 
     // MARK: - Takeover

@@ -245,9 +245,19 @@ extension Plan {
         let user = qemuUser(facts, inspected)
         var planner = NetworkPlanner(
             arguments, facts, inspected, uuid: uuid, user: user, ownPorts: vnc.map { [$0.port] } ?? [])
-        for (index, request) in try Plan.nicRequests(arguments, facts).enumerated() {
+        let requests = try Plan.nicRequests(arguments, facts)
+        if arguments.netAll {
+            let left = (facts.network?.links ?? []).filter { link in
+                link.name != "lo" && !requests.contains { $0.interface == link.name }
+            }
+            for link in left {
+                notes.append("--net-all leaves out \(link.name): it can't be used with --net \(requests[0].mode)")
+            }
+        }
+        for (index, request) in requests.enumerated() {
             networks.append(try planner.plan(request, index: index))
         }
+        try checkDistinct()
         try planner.finish()
         notes += planner.notes
         planPasst(facts, inspected, user)
@@ -261,6 +271,27 @@ extension Plan {
             .file(path: folders.dnsmasqSettings, mode: 0o600, FileContent(text)),
             .file(path: folders.leases, mode: 0o600, FileContent("")),
         ]
+    }
+
+    /// What one NIC has another can't have, and a port leads to one place.
+    private func checkDistinct() throws(Failure) {
+        for (index, nic) in networks.enumerated() {
+            for other in networks[..<index] {
+                if nic.mac == other.mac {
+                    throw Failure(
+                        .usage, "use", "MAC address \(nic.mac) for \(nic.name)", "\(other.name) has it",
+                        remedy: "give each its own")
+                }
+                if let device = nic.device, device == other.device {
+                    throw Failure(.usage, "use", "\(device) for \(nic.name)", "\(other.name) has it")
+                }
+            }
+        }
+        let published = networks.first?.published ?? []
+        for (index, port) in published.enumerated() {
+            guard let other = published[..<index].first(where: port.overlaps) else { continue }
+            throw Failure(.usage, "publish", "\(port)", "\(other.host) leads to the guest's \(other.guest) already")
+        }
     }
 
     /// Locally administered, the same at each start, and another for each machine and port.

@@ -43,8 +43,8 @@ extension Plan {
         case .links(_, let program, let changes):
             let lines = changes.reversed().flatMap { (change) -> [String] in
                 switch change {
-                case .tap(let name, _): ["link delete dev \(name)"]
-                case .bridged(let state, let bridge): state.returning(from: bridge)
+                case .tap(let name, _, _): ["link delete dev \(name)"]
+                case .bridged(let state, let bridge, _): state.returning(from: bridge)
                 default: []
                 }
             }

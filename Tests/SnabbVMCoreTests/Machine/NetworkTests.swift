@@ -249,6 +249,25 @@ struct NetworkTests {
         try end(machine)
     }
 
+    /// A guest that has its address can do without.
+    @Test func aMachineOutlivesItsAddressServer() throws {
+        let network = try ContainerNetwork()
+        let machine = try machine(["--net", "bridge"], in: network)
+        let server = {
+            processesNaming("\(self.scratch.path)/run").first { $0.contains("dnsmasq") }?.split(separator: " ").first
+        }
+        sleep(6)
+        for _ in 0..<4 {
+            #expect(eventually(within: 30) { server() != nil })
+            if let pid = server().flatMap({ Int32($0) }) { kill(pid, SIGKILL) }
+            #expect(eventually(within: 10) { server() == nil })
+        }
+        usleep(300_000)
+        #expect(machine.isRunning, "\(machine.errors)")
+        #expect(try network.pings(ContainerNetwork.highest, from: network.peer))
+        try end(machine)
+    }
+
     /// What its own address is, the guest learns by IPv6 too.
     @Test func guestHasSixAsWell() throws {
         let network = try ContainerNetwork()
@@ -284,6 +303,40 @@ struct NetworkTests {
         #expect(
             try network.shell(network.container, "\(Parts.snabbvm) release --name test --run-dir \(scratch.path)/run")
                 .code == 0)
+        expectNothingLeft(scratch)
+        try expectSame(network, before)
+    }
+
+    /// /sys shows the network of who mounted it, which need not be that of the launcher.
+    @Test func networkOfSysIsNotTrusted() throws {
+        let network = try ContainerNetwork()
+        let before = try network.snapshot()
+        let machine = try TestMachine(
+            TestMachine.kernel + ["--net", "bridge"], in: scratch,
+            wrapper: ["nsenter", "--net=/run/netns/\(network.container)"])
+        #expect(machine.isUp(), "\(machine.errors)")
+        try end(machine)
+        try expectSame(network, before)
+        try network.shell(network.container, "ip tuntap add dev tap7 mode tap; ip link set tap7 up")
+        let joined = try TestMachine(
+            TestMachine.kernel + ["--net", "tap:tap7"], in: scratch,
+            wrapper: ["nsenter", "--net=/run/netns/\(network.container)"])
+        #expect(joined.isUp(), "\(joined.errors)")
+        try end(joined)
+    }
+
+    /// Elsewhere nothing of it is found, which does not mean that it is gone.
+    @Test func aNetworkIsGivenBackWhereItIs() throws {
+        let network = try ContainerNetwork()
+        let before = try network.snapshot()
+        let machine = try machine(["--net", "bridge"], in: network)
+        machine.signal(SIGKILL)
+        _ = machine.code()
+        let release = "\(Parts.snabbvm) release --name test --run-dir \(scratch.path)/run"
+        let elsewhere = try network.shell(network.peer, release)
+        #expect(elsewhere.code == FailureKind.cleanup.rawValue)
+        #expect(elsewhere.errors.contains("it is in another network namespace; nsenter --net="), "\(elsewhere.errors)")
+        #expect(try network.shell(network.container, release).code == 0)
         expectNothingLeft(scratch)
         try expectSame(network, before)
     }
@@ -423,6 +476,95 @@ struct NetworkTests {
         try end(machine)
         #expect(try hasRoute())
         #expect(try network.shell(network.container, "cat /proc/sys/net/ipv6/conf/eth0/accept_ra").output == "1\n")
+    }
+
+    /// Addresses that are lent, two routers of the same weight, and one interface that is a router already.
+    @Test func sixGoesOnAndComesBackAsItWas() throws {
+        let network = try ContainerNetwork()
+        try network.addNetwork(1)
+        try network.shell(
+            network.container,
+            """
+            ip -6 address del fd01::2/64 dev eth0
+            ip -6 address add fd01::2/64 dev eth0 nodad valid_lft 36000 preferred_lft 36000
+            ip -6 address add fd0a::2/64 dev eth1 nodad
+            sysctl -qw net.ipv6.conf.eth1.forwarding=1 net.ipv6.conf.eth1.accept_ra=2
+            ip -6 route flush default
+            ip -6 route add default via fd01::1 dev eth0 metric 1024
+            """)
+        try network.shell(
+            network.host, "ip -6 address add fd0a::1/64 dev br1 nodad; ip route add 172.18.0.2 dev br1")
+        try network.start(
+            network.host, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=br1",
+            "--enable-ra", "--dhcp-range=fd0a::,ra-only,64", "--pid-file=", "--user=root")
+        #expect(
+            try eventually(within: 30) {
+                try network.shell(network.container, "ip -6 route show default").output.contains("dev eth1 proto ra")
+            })
+        network.settle()
+        // Of routes that weigh the same the kernel puts the newest last.
+        let state = {
+            try network.snapshot().replacingOccurrences(
+                of: #"("(valid|preferred)_life_time"|"expires"):[0-9]{4,5}"#, with: "", options: .regularExpression
+            ).split(separator: "}").sorted()
+        }
+        let before = try state()
+        let machine = try machine(["--net", "bridge", "--publish", "8080:80"], in: network)
+        try network.shell(network.container, "ip -6 neighbour flush all")
+        #expect(try network.shell(network.container, "ping -q -c 2 -W 5 fd01::3").code == 0)
+        #expect(try network.shell(network.container, "ip -6 route show default").output.contains("fd01::1"))
+        // Who is beside it finds no way through it.
+        try network.shell(
+            network.peer, "ip -6 route add fd0a::/64 via fd01::2; ip route add 172.18.0.0/16 via 172.17.0.2")
+        #expect(try !network.pings("fd0a::1", from: network.peer))
+        #expect(try !network.pings("172.18.0.1", from: network.peer))
+        let page = try network.shell(network.peer, "curl -s --max-time 20 http://\(ContainerNetwork.address):8080/")
+        #expect(page.output.contains("<h1>test</h1>"))
+        try end(machine)
+        _ = try eventually(within: 20) { try state() == before }
+        #expect(try state() == before)
+    }
+
+    /// Neither is a bridge deaf that passes packets on, nor does one hear what the interface in it did not.
+    @Test func aBridgeHearsRoutersAsTheInterfaceDid() throws {
+        for accepts in [true, false] {
+            let network = try ContainerNetwork()
+            try network.shell(
+                network.container, "ip -6 route del default; sysctl -qw net.ipv6.conf.eth0.accept_ra=\(accepts ? 1 : 0)"
+            )
+            let hasRoute = {
+                try network.shell(network.container, "ip -6 route show default").output.contains("proto ra")
+            }
+            try network.start(
+                network.host, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
+                "--interface=docker0", "--enable-ra", "--dhcp-range=fd01::,ra-only,64", "--ra-param=docker0,4,12",
+                "--pid-file=", "--user=root")
+            if accepts { #expect(try eventually(within: 30) { try hasRoute() }) }
+            let machine = try machine(["--net", "bridge", "--publish", "8080:80"], in: network)
+            // Longer than a router's word counts.
+            let heard = (0..<7).map { _ in
+                sleep(2)
+                return (try? hasRoute()) == true
+            }
+            #expect(heard.last == accepts, "\(accepts): \(heard)")
+            try end(machine)
+        }
+    }
+
+    @Test func imagesCanComeFromBeyond() throws {
+        let network = try ContainerNetwork()
+        let folder = scratch.folder("web")
+        try FileManager.default.copyItem(atPath: Parts.demo, toPath: "\(folder)/demo.img")
+        try network.serve(folder)
+        let machine = try TestMachine(
+            [
+                "--net", "bridge", "--cache", "\(scratch.path)/cache",
+                "http://\(ContainerNetwork.beyondAddress)/demo.img",
+            ],
+            in: scratch, wrapper: network.wrapper)
+        #expect(machine.isUp(), "\(machine.errors)")
+        #expect(try nic(machine).addresses.first?.description == ContainerNetwork.highest)
+        try end(machine)
     }
 
     @Test func largePacketsPassWhoseverTheyAre() throws {

@@ -154,6 +154,53 @@ struct NetworkPlanTests {
         #expect(text.contains(#""via": "172.17.0.1""#))
     }
 
+    /// The bridge would take the machine's frames for the container's.
+    @Test func noTapHasTheMachinesMACAddress() throws {
+        for (mac, tap) in [("fe:00:00:00:00:0a", "fe:00:00:00:00:0b"), ("52:54:00:00:00:0a", "fe:54:00:00:00:0a")] {
+            #expect(try plan("--net", "bridge", "--mac", mac).shellText.contains("t0 address \(tap) mtu"))
+        }
+    }
+
+    /// A guest sets up what it is told of, and nothing else.
+    @Test func userNetworkIsToldBesideOthers() throws {
+        let plan = try plan("--net", "user", "--nic", "lan=bridge:br0,mac=02:00:00:00:00:07")
+        let told = try #require(GuestNetworkConfig(plan.networks))
+        #expect(told.networkConfig["ethernets"]?["eth0"]?["dhcp4"] == true)
+        #expect(told.networkConfig["ethernets"]?["eth1"]?["match"]?["macaddress"] == "02:00:00:00:00:07")
+        #expect(told.networkData["networks"]?.array?.first?["type"] == "ipv4_dhcp")
+        #expect(GuestNetworkConfig(try self.plan("--net", "user").networks) == nil)
+    }
+
+    /// What passes packets on for its machine does not for others.
+    @Test func containersDoNotBecomeRouters() throws {
+        let published = try plan("--net", "bridge", "--publish", "80:80")
+        let bridge = try #require(published.networks[0].bridge)
+        #expect(
+            published.shellText.contains(#"meta nfproto ipv4 iifname "\#(bridge)" oifname != { "\#(bridge)" } drop"#))
+        let behind = try plan("--net", "nat")
+        let tap = try #require(behind.networks[0].device)
+        #expect(behind.shellText.contains(#"meta nfproto ipv4 iifname { "eth0" } oifname != { "\#(tap)" } drop"#))
+        // One that is a router already stays one.
+        let router = try plan("--net", "nat") { facts in
+            for name in ["eth0", "default"] { facts.network?.forwarding["ipv4/\(name)"] = true }
+        }
+        #expect(!router.shellText.contains("nfproto"))
+    }
+
+    /// With `all` each of them is set.
+    @Test func forwardingOfOthersComesBack() throws {
+        let plan = try plan("--net", "nat") { facts in
+            facts.network?.forwarding["ipv6/eth1"] = true
+            facts.network?.links[1].addresses.append(Facts.Address(address: NetworkAddress("fd01::2/64")!))
+        }
+        let settings = plan.steps.compactMap { step -> String? in
+            guard case .setting(let path, let value, let before, _) = step, path.contains("ipv6") else { return nil }
+            return "\(path.split(separator: "/")[5]) \(before)\(value)"
+        }
+        // Undone in the other direction.
+        #expect(settings == ["eth1 10", "all 01"])
+    }
+
     /// The machine's route to what is only reached by another router.
     @Test func furtherRoutesAreTheMachinesToo() throws {
         let plan = try plan("--net", "bridge")
@@ -203,6 +250,8 @@ struct NetworkPlanTests {
     }
 
     @Test func refusalsNameWhatIsWrong() throws {
+        var tap = Facts.Link(name: "t0", mac: "02:00:00:00:00:0f", mtu: 1500, isUp: true)
+        tap.tap = .init()
         let cases: [([String], String, (inout Facts) -> Void)] = [
             (["--net", "bridge", "--interface", "eth2"], "it is down; ip link set eth2 up", { _ in }),
             (
@@ -248,6 +297,22 @@ struct NetworkPlanTests {
             (["--net", "user", "--address", "none"], "always gives an address", { _ in }),
             (["--net", "user", "--user-net", "passt"], "cannot find passt", { _ in }),
             (["--net", "nat", "--address", "dhcp"], "behind the container's address", { _ in }),
+            (
+                ["--net", "nat", "--publish", "80:80", "--publish", "80:81"], "80 leads to the guest's 80 already",
+                { _ in }
+            ),
+            (
+                ["--net", "tap:t0", "--nic", "lan=tap:t0"], "t0 for eth1: eth0 has it",
+                { $0.network?.links.append(tap) }
+            ),
+            (
+                ["--net", "tap:t0", "--address", "10.0.0.255/24"], "no address for a host",
+                { $0.network?.links.append(tap) }
+            ),
+            (
+                ["--net", "nat", "--mac", "02:00:00:00:00:01", "--nic", "eth1=nat,mac=02:00:00:00:00:01"],
+                "MAC address 02:00:00:00:00:01 for eth1: eth0 has it", { _ in }
+            ),
         ]
         for (words, expected, change) in cases {
             var facts = NetworkPlanTests.facts
