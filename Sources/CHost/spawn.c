@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -48,6 +49,11 @@ static const char *become(const struct chost_spawn *r, pid_t parent) {
     }
     // No program started from here can gain rights, whatever it executes.
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return "give up new rights";
+    if (r->drop_rights) {
+        struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+        struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+        if (syscall(SYS_capset, &header, none) < 0) return "give up its rights";
+    }
     // After the change of user, which clears it.
     if (r->death_signal != 0) {
         if (prctl(PR_SET_PDEATHSIG, r->death_signal) < 0) return "set the death signal";

@@ -15,6 +15,7 @@ struct chost_spawn {
     bool own_session;           // so that signals to the launcher's terminal or group don't reach it
     bool controlling_terminal;  // descriptor 0 is the session's terminal
     int death_signal;           // sent when the parent dies; 0 for none
+    bool drop_rights;  // no capability is left, whoever it runs as
     bool change_user;
     uid_t uid;
     gid_t gid;

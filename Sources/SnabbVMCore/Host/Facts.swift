@@ -56,7 +56,7 @@ struct Facts: Codable, Equatable {
         /// Below this port number only root may listen.
         var firstUnprivilegedPort: Int
         var capabilities: UInt64
-        /// As which QEMU is to run, when it is not the user that started us.
+        /// As which QEMU is to run, when it is not to have the rights of who started us.
         var qemuUser: User?
     }
 
@@ -194,7 +194,9 @@ extension Facts.Privileges {
         let status = (tree.text("/proc/self/status") ?? "").split(separator: "\n")
         let effective = status.first { $0.hasPrefix("CapEff:") }?.split(separator: "\t").last
         capabilities = effective.flatMap { UInt64($0, radix: 16) } ?? 0
-        if uid == 0 { qemuUser = try User.named(name, in: tree) }
+        guard uid == 0, let user = try User.named(name, in: tree) else { return }
+        // Root of a container without the right to become another is left as little as that other would have.
+        qemuUser = has(.setUID) && has(.setGID) ? user : User(uid: uid, gid: getegid())
     }
 }
 

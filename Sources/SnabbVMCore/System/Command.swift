@@ -2,7 +2,7 @@ import CHost
 import CLinux
 import Glibc
 
-/// A user to run a program as.
+/// A user to run a program as, without any right beyond; it can be the launcher's own.
 struct User: Codable, Equatable {
     var uid: UInt32
     var gid: UInt32
@@ -32,7 +32,8 @@ struct Command: Codable, Equatable {
     /// As it would be typed. The shell opens the files before the user is changed, as `start` does.
     var shellText: String {
         var words = environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.shellQuoted)" }
-        if let user {
+        // Without its rights, who can't change the user can't be shown in a shell's words.
+        if let user, user.uid != 0 {
             let groups = user.groups.map(String.init).joined(separator: ",")
             words += ["setpriv", "--reuid", "\(user.uid)", "--regid", "\(user.gid)"]
             words += groups.isEmpty ? ["--clear-groups"] : ["--groups", groups]
@@ -130,7 +131,8 @@ extension Command {
                         request.descriptors = descriptors.baseAddress
                         request.descriptor_count = Int32(descriptors.count)
                         if let user {
-                            request.change_user = true
+                            request.drop_rights = true
+                            request.change_user = user.uid != geteuid()
                             request.uid = user.uid
                             request.gid = user.gid
                             request.groups = groups.baseAddress

@@ -315,6 +315,25 @@ struct LaunchTests {
         #expect(try machine.ask("stop", "--now").code == 0)
     }
 
+    /// Root of a container that lacks rights can't make QEMU another user, and leaves it none of those that are there.
+    @Test(
+        .enabled(if: Parts.isRoot && Parts.has("setpriv"), "only root has rights to lose"),
+        arguments: ["-all", "-all,+net_admin,+net_raw,+net_bind_service"])
+    func rootWithoutRightsNeedsNone(_ left: String) throws {
+        let machine = try TestMachine(
+            TestMachine.kernel + ["--net", "user"], in: scratch,
+            wrapper: ["setpriv", "--bounding-set", left, "--inh-caps", "-all"])
+        #expect(machine.isUp(), "\(machine.errors)")
+        let pid = try #require(try machine.status()["pid"]?.integer)
+        let status = try String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)
+        for kind in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+            #expect(status.contains("\(kind):\t0000000000000000"), "\(status)")
+        }
+        machine.signal(SIGTERM)
+        #expect(machine.code() == 0)
+        expectNothingLeft(scratch)
+    }
+
     /// Ordinary users can run machines too.
     @Test(.enabled(if: Parts.isRoot && Parts.has("setpriv"), "only root can become another user"))
     func anOrdinaryUserNeedsNoRight() throws {
