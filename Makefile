@@ -2,19 +2,21 @@
 # make test  the same, and passes the tests
 SWIFT ?= $(shell command -v swift || echo /opt/swift/usr/bin/swift)
 PREFIX ?= /usr/local
+DOCKER ?= docker
+IMAGE ?= snabbvm
 DEMO := build/share/snabbvm
 STRICT := -Xswiftc -warnings-as-errors
 
 BUILD_PACKAGES := gcc libarchive-dev libc6-dev libcurl4-openssl-dev libpci-dev libssl-dev libyaml-dev make pkg-config zlib1g-dev
 DEMO_PACKAGES := cpio grub-common grub-efi-amd64-bin grub-pc-bin mtools xorriso xz-utils zstd
 RUN_PACKAGES := ca-certificates dnsmasq-base gpgv iproute2 nftables openssh-client ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
-TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool gnupg iputils-ping lz4 mount openssh-server openssl p7zip-full passt procps \
-	python3 tar tcpdump tesseract-ocr tigervnc-tools util-linux vncsnapshot xz-utils zip zstd
+TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool fish gnupg groff-base iputils-ping lz4 mount openssh-server openssl p7zip-full passt procps \
+	python3 tar tcpdump tesseract-ocr tigervnc-tools util-linux vncsnapshot xz-utils zip zsh zstd
 
 BENCH_PACKAGES := aria2 coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-light procps python3 qemu-block-extra strace \
 	util-linux xz-utils zstd
 
-.PHONY: run test fuzz build release demo switch e2e-pci bench bench-images bench-network bench-switch lint format install packages test-packages bench-packages clean
+.PHONY: run test fuzz build release demo switch e2e-pci bench bench-images bench-network bench-switch lint format install image e2e build-packages packages test-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data

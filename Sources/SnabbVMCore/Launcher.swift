@@ -42,6 +42,8 @@ public enum Launcher {
         case .ssh: return try SSHVerb.perform(arguments, log)
         case .relay: return try Verbs.relay(arguments)
         case .release: return try NICVerbs.release(arguments, log)
+        case .completion: print(Completion(rawValue: arguments.operand ?? "")?.script ?? "")
+        case .manual: print(Manual.text)
         case .help: print(Help.text)
         case .version: print("snabbvm \(Help.version)")
         }
@@ -132,7 +134,9 @@ public enum Launcher {
         case .stopped where machine == nil: line = "stopped before machine \(arguments.name) was started"
         case .stopped: line = "machine \(arguments.name) was stopped after \(uptime)"
         case .cutOff:
-            line = "machine \(arguments.name) was cut off after \(uptime): its guest did not power off in time"
+            line =
+                "machine \(arguments.name) was cut off after \(uptime): its guest did not power off within "
+                + "\(Int(arguments.stopTimeout)) s; give it longer with --stop-timeout"
             code = FailureKind.guestCutOff.rawValue
         case .failed(let failure):
             line = failure.line

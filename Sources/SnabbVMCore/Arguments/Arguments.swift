@@ -96,10 +96,11 @@ struct Arguments: Equatable {
     var now = false
     var all = false
     var watch = false
+    var health = false
 }
 
 enum Verb: String, CaseIterable {
-    case run, demo, images, check, nics, status, ports, stop, console, ssh, release, help, version
+    case run, demo, images, check, nics, status, ports, stop, console, ssh, release, completion, manual, help, version
     /// What the tmux windows run: one stream of the machine on the window's terminal.
     case relay
     /// What the launcher runs to bring an image: the transfer, a digest beside it, and an unpacker.
@@ -115,12 +116,14 @@ enum Verb: String, CaseIterable {
         case .images: "images [ls|pull|rm|verify] [NAME…] [--json]"
         case .check: "check [options] [PORT…]"
         case .nics: "nics [--json]"
-        case .status: "status [--name NAME] [--json]"
+        case .status: "status [--name NAME] [--json|--health]"
         case .ports: "ports [--name NAME] [--watch] [--json]"
         case .stop: "stop [--name NAME] [--now]"
         case .console: "console [--name NAME] [WINDOW]"
         case .ssh: "ssh [options] [COMMAND…]"
         case .release: "release [--name NAME | --all | PCI…]"
+        case .completion: "completion bash|zsh|fish"
+        case .manual: "manual"
         case .help: "help"
         case .version: "--version"
         case .relay: "relay STREAM"
@@ -142,6 +145,8 @@ enum Verb: String, CaseIterable {
         case .console: "attach to its windows in tmux, or to one: screen, serial, log or a port"
         case .ssh: "log in to its guest, as soon as it lets one in"
         case .release: "give back what a killed launcher left behind, NICs too"
+        case .completion: "print what makes a shell complete these words"
+        case .manual: "print the manual page: snabbvm manual | man -l -"
         case .help: "print this"
         case .version: "print the version"
         case .relay: "connect a terminal to one stream of a machine"

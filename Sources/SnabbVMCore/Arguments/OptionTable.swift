@@ -1,6 +1,6 @@
 /// One option: its row makes the parser, the help and the environment name.
 struct OptionRow: Sendable {
-    enum Scope: Sendable { case machine, fetching, trying, everywhere, stop, ssh, ports, taking, several }
+    enum Scope: Sendable { case machine, fetching, trying, everywhere, status, stop, ssh, ports, taking, several }
     enum Group: String, CaseIterable, Sendable {
         case machine = "The machine"
         case disks = "Disks"
@@ -60,6 +60,7 @@ struct OptionRow: Sendable {
         case .trying: [.run, .demo, .check, .images, .ssh].contains(verb)
         case .ssh: verb == .ssh
         case .several: [.release, .images].contains(verb)
+        case .status: verb == .status
         case .stop: verb == .stop
         case .ports: verb == .ports
         case .taking: [.run, .demo, .check, .release].contains(verb)
@@ -218,7 +219,7 @@ struct OptionRow: Sendable {
         .init("vnc-password-file", nil, .network, .text("FILE", \.vncPasswordFile), "file with the VNC password"),
 
         .init(
-            "ports", nil, .ports, .text("FILE", \.portsFile),
+            "ports-file", nil, .ports, .text("FILE", \.portsFile),
             "JSON file with ports and their settings, watched while the machine runs"),
         .init(
             "force-port", nil, .ports, .flag { $0.forcePort = $1 },
@@ -276,6 +277,9 @@ struct OptionRow: Sendable {
         .init("now", nil, .host, .flag { $0.now = $1 }, "stop: at once, without the power button", for: .stop),
         .init("login", "l", .output, .text("USER", \.login), "ssh: as whom (as ssh is set up)", for: .ssh),
         .init("identity", "i", .output, .text("FILE", \.identity), "ssh: with this key", for: .ssh),
+        .init(
+            "health", nil, .output, .flag { $0.health = $1 }, "status: only whether all is well, for probes",
+            for: .status),
         .init("watch", nil, .output, .flag { $0.watch = $1 }, "ports: again each second", for: .ports),
         .init(
             "all", nil, .host, .flag { $0.all = $1 }, "release: every machine left behind; images rm: all",

@@ -123,6 +123,12 @@ enum Parser {
             arguments.image = "demo"
             arguments.ports = try ports(operands, environment)
         case .check: arguments.ports = try ports(operands, environment)
+        case .completion:
+            arguments.operand = operands.popFirst()
+            try refuse(operands)
+            if arguments.operand.flatMap(Completion.init(rawValue:)) == nil {
+                throw usage("complete words of", "'\(arguments.operand ?? "")'", "it is none of bash, zsh, fish")
+            }
         case .release:
             for operand in operands {
                 guard let address = String(pciAddress: operand) else {
@@ -143,7 +149,7 @@ enum Parser {
             arguments.operand = operands.popFirst()
             try refuse(operands)
         case .ssh: arguments.command = Array(operands)
-        case .nics, .status, .ports, .stop, .version, .fetch: try refuse(operands)
+        case .nics, .status, .ports, .stop, .version, .fetch, .manual: try refuse(operands)
         }
     }
 
@@ -165,13 +171,13 @@ enum Parser {
         _ operands: ArraySlice<String>, _ environment: [String: String]
     ) throws(Failure) -> [PortRequest] {
         var requests: [PortRequest] = []
-        for operand in operands {
-            for request in try PortRequest.parse(operand, environment: environment) {
-                if requests.contains(where: { $0.source == request.source }) {
-                    throw usage("use port", "\(request.source)", "it is given twice", "give each port once")
-                }
-                requests.append(request)
-            }
+        for operand in operands { requests += try PortRequest.parse(operand, environment: environment) }
+        if operands.isEmpty, let list = environment["SNABBVM_PORTS"] {
+            requests = try PortRequest.parse(list: list, environment: environment)
+        }
+        for (index, request) in requests.enumerated()
+        where requests[..<index].contains(where: { $0.source == request.source }) {
+            throw usage("use port", "\(request.source)", "it is given twice", "give each port once")
         }
         return requests
     }

@@ -18,6 +18,17 @@ struct PortRequest: Codable, Equatable {
         return try sources(name, environment).map { PortRequest(source: $0, settings: settings) }
     }
 
+    /// The ports in the environment, one a line; or many in one, where none has settings.
+    static func parse(list: String, environment: [String: String]) throws(Failure) -> [PortRequest] {
+        var requests: [PortRequest] = []
+        for line in list.split(whereSeparator: \.isNewline).map({ String($0).trimmed }) where !line.isEmpty {
+            let names = line.split { $0 == "," || $0.isWhitespace }.map(String.init)
+            let isList = names.allSatisfy { PortSource($0) != nil || $0.hasPrefix("env:") }
+            for text in isList ? names : [line] { requests += try parse(text, environment: environment) }
+        }
+        return requests
+    }
+
     private static func sources(_ name: String, _ environment: [String: String]) throws(Failure) -> [PortSource] {
         guard name.hasPrefix("env:") else {
             if let source = PortSource(name) { return [source] }

@@ -5,7 +5,7 @@ enum PortsFile {
     static func read(_ path: String) throws(Failure) -> [PortRequest] {
         let bytes: [UInt8]
         do throws(Errno) { bytes = try Files.read(path, limit: most) } catch {
-            throw Failure(.usage, "read --ports", path, error)
+            throw Failure(.usage, "read --ports-file", path, error)
         }
         return try parse(bytes, path: path)
     }
@@ -61,6 +61,6 @@ enum PortsFile {
     }
 
     private static func unusable(_ path: String, _ cause: String, _ remedy: String? = nil) -> Failure {
-        Failure(.usage, "use --ports", path, cause, remedy: remedy)
+        Failure(.usage, "use --ports-file", path, cause, remedy: remedy)
     }
 }

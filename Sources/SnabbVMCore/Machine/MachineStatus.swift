@@ -133,6 +133,13 @@ struct MachineStatus: Codable, Equatable {
         return "machine \(name)\n" + rows.map { "  \($0.0.padded(to: 10))\($0.1.oneLine)" }.joined(separator: "\n")
     }
 
+    /// Why it can't do what it is for, if so.
+    var problem: String? {
+        if state != "running" { return "machine \(name) is \(state)" }
+        guard let port = ports.first(where: { $0.state == .down }) else { return nil }
+        return "machine \(name): port \(port.name) is down" + (port.problem.map { ": \($0)" } ?? "")
+    }
+
     /// Of a time in nanoseconds since 1970.
     static func age(since time: Int64) -> String {
         let seconds = max(0, Files.timeNow.subtractingReportingOverflow(time).partialValue) / 1_000_000_000

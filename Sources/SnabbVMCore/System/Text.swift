@@ -37,6 +37,19 @@ extension String {
         return numbers
     }
 
+    /// In lines of at most so many letters.
+    func wrapped(at width: Int) -> [String] {
+        var lines: [String] = []
+        for word in split(separator: " ") {
+            if let last = lines.last, last.count + 1 + word.count <= width {
+                lines[lines.count - 1] += " \(word)"
+            } else {
+                lines.append(String(word))
+            }
+        }
+        return lines
+    }
+
     func padded(to width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
 
     /// How many letters must be added, dropped or changed to make the other.

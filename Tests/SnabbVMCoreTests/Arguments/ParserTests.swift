@@ -56,6 +56,23 @@ import Testing
         #expect(both.published.map(\.guest) == [22])
     }
 
+    @Test func portsCanStandInTheEnvironment() throws {
+        let environment = [
+            "SNABBVM_PORTS": "0000:05:00.0, 05:00.1 env:MORE\n\n if:eth1,filter-in=ip proto tcp,vlan=7 \n",
+            "MORE": "06:00.0",
+        ]
+        let ports = try parse("x", environment: environment).ports
+        #expect(ports.map(\.source.description) == ["0000:05:00.0", "0000:05:00.1", "0000:06:00.0", "if:eth1"])
+        #expect(ports.last?.settings.filterIn == "ip proto tcp")
+        #expect(try parse("demo", environment: environment).ports == ports)
+        #expect(try parse("x", "tap:t0", environment: environment).ports.map(\.source) == [.tap("t0")])
+        #expect(try parse("status", environment: ["SNABBVM_PORTS": "nonsense"]).ports.isEmpty)
+        for (list, reason) in [("05:00.0 5:0.0", "given twice"), ("eth0", "neither a PCI address")] {
+            let failure = #expect(throws: Failure.self) { try parse("x", environment: ["SNABBVM_PORTS": list]) }
+            #expect(failure?.line.contains(reason) == true, "\(failure?.line ?? "")")
+        }
+    }
+
     /// A variable for machines must not break the commands that look at them.
     @Test func looksOnlyAtWhatItUses() throws {
         #expect(throws: Failure.self) { try parse("x", environment: ["SNABBVM_MEMORY": "lots"]) }
@@ -80,6 +97,7 @@ import Testing
             (["--nic-model", "a,b", "x"], "not MODEL"), (["--stop-timeout", "-1", "x"], "not SECONDS"),
             (["-hx", "x"], "takes no value"), (["--switch-cpus", "a", "x"], "not LIST"),
             (["--switch-retries", "-1", "x"], "not N"),
+            (["completion", "csh"], "none of bash, zsh, fish"), (["stop", "--health"], "no option of stop"),
             (["release", "eth0"], "no PCI address"), (["status", "--watch"], "no option of status"),
         ] as [([String], String)])
     func refuses(_ words: [String], _ reason: String) {

@@ -218,6 +218,8 @@ struct LazyTests {
         let machine = try start(LazyTests.lazy + TestMachine.kernel + ["--checksum", "sha256:\(wrong)"] + image.words)
         #expect(comes(to: "wrong", machine), "\(machine.errors)")
         #expect(eventually { (try? machine.status())?["state"] == "paused" })
+        let health = try machine.ask("status", "--health")
+        #expect(health.code == 1 && health.output == "machine test is paused\n", "\(health)")
         return machine
     }
 

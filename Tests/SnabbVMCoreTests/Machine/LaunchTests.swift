@@ -196,6 +196,9 @@ struct LaunchTests {
             #expect(eventually { machine.processes.isEmpty }, "\(machine.processes)")
             #expect(Files.names("\(scratch.path)/run").contains("test.ledger"))
             #expect(try machine.ask("status").code == FailureKind.noMachine.rawValue)
+            // Probes know no other code than 1.
+            let health = try machine.ask("status", "--health")
+            #expect(health.code == 1 && health.output.contains("its launcher was killed"), "\(health)")
         }
         let next = try TestMachine(TestMachine.kernel + [image], in: scratch)
         #expect(next.isUp(), "\(next.errors)")
@@ -277,6 +280,8 @@ struct LaunchTests {
         let nic = { try machine.status()["nics"]?.array?.first }
         #expect(eventually { (try? nic()?["addressesFrom"]?.string) == "guest agent" })
         #expect(try nic()?["addresses"]?.array?.contains("10.0.2.15") == true)
+        let health = try machine.ask("status", "--health")
+        #expect(health.code == 0 && health.output == "machine test is running\n", "\(health)")
         let text = try machine.ask("status").output
         #expect(text.contains("10.0.2.15") && text.contains("127.0.0.1:18080:80"))
         let page = try run("curl", ["-s", "--max-time", "60", "http://127.0.0.1:18080/"])

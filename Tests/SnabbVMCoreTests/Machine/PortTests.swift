@@ -158,7 +158,7 @@ struct PortTests {
                 for net in 100 200; do ip address add 10.77.$net.2/24 dev eth1; done
                 head -c 4000000 /dev/zero > /www/data
                 """
-        let machine = try machine(["if:wire0"], on: wire, script: script, options: ["--ports", file])
+        let machine = try machine(["if:wire0"], on: wire, script: script, options: ["--ports-file", file])
         let pid = try ports(of: machine).first?.pid
         let reached = { (net: Int) in (try? wire.shell("ping -q -c 1 -W 1 10.77.\(net).2").code == 0) ?? false }
         let change = { (settings: String) in
