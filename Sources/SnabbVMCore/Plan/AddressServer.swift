@@ -82,7 +82,8 @@ struct AddressServer {
             "bind-dynamic",
             "except-interface=lo", "log-dhcp", "log-facility=-",
         ]
-        all.append("user=\(user ?? "root")")
+        // Left out, they would be others all the same, and empty they are those who start it.
+        all += user.map { ["user=\($0)"] } ?? ["user=", "group="]
         all.append(upstream.isEmpty ? "port=0" : "port=53")
         all += upstream.map { "server=\($0)" }
         if sendsAdvertisements { all.append("enable-ra") }

@@ -844,6 +844,20 @@ struct NetworkTests {
         #expect(try network.snapshot() == before)
     }
 
+    /// Those that the README names are enough.
+    @Test func fewRightsAreEnough() throws {
+        let network = try ContainerNetwork()
+        let before = try network.snapshot()
+        let wrapper = ["setpriv", "--inh-caps", "-all", "--bounding-set", "-all,+net_admin,+net_raw,+net_bind_service"]
+        let machine = try TestMachine(
+            TestMachine.kernel + ["--net", "bridge"], in: scratch, wrapper: network.wrapper + wrapper)
+        #expect(machine.isUp(), "\(machine.errors)")
+        #expect(eventually { (try? nic(machine).addressesFrom) == .lease }, "\(machine.errors)")
+        #expect(try network.pings(ContainerNetwork.highest, from: network.peer))
+        try end(machine)
+        try expectSame(network, before)
+    }
+
     /// Where the host itself is, nothing is taken away from it.
     @Test func hostsOwnInterfacesAreNotTaken() throws {
         for mode in ["bridge", "takeover", "nat"] {
