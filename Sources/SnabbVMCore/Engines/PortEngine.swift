@@ -17,6 +17,9 @@ protocol PortEngine: Sendable {
     /// In whose hands a NIC is while the engine has it.
     func holder(of nic: Facts.NIC) -> NICHolder
 
+    /// The rights without which the device can't be had.
+    func rights(for device: PortDevice) -> [Facts.Privileges.Capability]
+
     /// The program that moves the frames; nil where there is none, because the machine has the device itself.
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command?
     /// Settings that the running program watches.
@@ -33,6 +36,16 @@ protocol PortEngine: Sendable {
 
     /// Understands what the program says.
     func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader
+}
+
+extension PortEngine {
+    func rights(for device: PortDevice) -> [Facts.Privileges.Capability] {
+        switch device {
+        case .nic: [.sysAdmin]
+        case .interface: [.netAdmin, .netRaw]
+        case .tap: [.netAdmin]
+        }
+    }
 }
 
 enum Engines {

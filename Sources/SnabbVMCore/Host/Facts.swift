@@ -19,6 +19,7 @@ struct Facts: Codable, Equatable {
     /// Only what the machine's own NICs need to know.
     var network: Network?
     var pciAccess: PCIAccess?
+    var canOpenTaps: Bool?
 
     struct CPU: Codable, Equatable {
         var model: String
@@ -93,6 +94,7 @@ struct Facts: Codable, Equatable {
         nics = try NIC.all(tree, and: others)
         interfaces = Interface.all(tree)
         topology = Topology(tree)
+        canOpenTaps = access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0
         pciAccess = PCIAccess(tree, capabilities: privileges.capabilities)
     }
 }

@@ -138,6 +138,7 @@ extension Facts.Privileges {
         case netBindService = 10
         case netAdmin = 12
         case netRaw = 13
+        case sysAdmin = 21
 
         var name: String {
             switch self {
@@ -146,6 +147,7 @@ extension Facts.Privileges {
             case .netBindService: "NET_BIND_SERVICE"
             case .netAdmin: "NET_ADMIN"
             case .netRaw: "NET_RAW"
+            case .sysAdmin: "SYS_ADMIN"
             }
         }
     }

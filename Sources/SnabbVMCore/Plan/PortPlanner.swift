@@ -44,6 +44,7 @@ struct PortPlanner {
         try checkKeys(request, engine)
         let device = try device(request, engine)
         guard let driver = engine.driver(for: device, settings) else { throw unsupported(request, device, engine) }
+        try checkRights(engine, device, request)
         let name = settings.name ?? "xe\(index)"
         guard names.insert(name).inserted else {
             throw PortRequest.usage("\(request.source)", "the name \(name) is taken", "choose another")
@@ -79,6 +80,22 @@ struct PortPlanner {
             .host, "give the ports' switches", "\(neededHugepages) hugepages of 2M",
             "\(free == 0 ? "none is" : free == 1 ? "1 is" : "\(free) are") free beside the machine's memory",
             remedy: "sysctl vm.nr_hugepages=\(total + neededHugepages - free)")
+    }
+
+    private func checkRights(
+        _ engine: any PortEngine, _ device: PortDevice, _ request: PortRequest
+    ) throws(Failure) {
+        let inContainer = facts.privileges.inContainer
+        for right in engine.rights(for: device) where !facts.privileges.has(right) {
+            throw Failure(
+                .host, "take port", "\(request.source)", "it needs the right \(right.name)",
+                remedy: inContainer ? "docker run --cap-add \(right.name), or --privileged" : "run it as root")
+        }
+        if case .tap = device, facts.canOpenTaps == false {
+            throw Failure(
+                .host, "take port", "\(request.source)", "/dev/net/tun can't be opened",
+                remedy: inContainer ? "docker run --device /dev/net/tun" : "modprobe tun")
+        }
     }
 
     private func checkKeys(_ request: PortRequest, _ engine: any PortEngine) throws(Failure) {

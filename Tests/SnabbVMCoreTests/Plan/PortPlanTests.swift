@@ -180,6 +180,13 @@ import Testing
         expectRefused(.host, "apt-get install dpdk-dev", "if:p1,engine=dpdk") { $0.tools.testpmd = nil }
         expectRefused(.port, "only root may", "05:00.0") { $0.privileges.uid = 1000 }
         expectRefused(.host, "docker run --privileged", "05:00.0") { $0.pciAccess?.sysfs = .refused }
+        for (port, right) in [("05:00.0", "SYS_ADMIN"), ("if:p1", "NET_ADMIN"), ("tap:new", "NET_ADMIN")] {
+            expectRefused(.host, "right \(right); docker run --cap-add \(right), or --privileged", port) {
+                $0.privileges.capabilities = 0
+                $0.privileges.inContainer = true
+            }
+        }
+        expectRefused(.host, "/dev/net/tun can't be opened", "tap:new") { $0.canOpenTaps = false }
         let translated = { (facts: inout Facts) in
             facts.nics![0].iommuGroup = 7
             facts.iommu = .init(
