@@ -198,7 +198,7 @@ extension Facts.Privileges {
         capabilities = effective.flatMap { UInt64($0, radix: 16) } ?? 0
         guard uid == 0, let user = try User.named(name, in: tree) else { return }
         // Root of a container without the right to become another is left as little as that other would have.
-        qemuUser = has(.setUID) && has(.setGID) ? user : User(uid: uid, gid: getegid())
+        qemuUser = canRunOthers ? user : User(uid: uid, gid: getegid())
     }
 }
 

@@ -133,6 +133,9 @@ extension Facts.Link {
 
 extension Facts.Privileges {
     enum Capability: UInt64 {
+        case chown = 0
+        case dacOverride = 1
+        case kill = 5
         case setGID = 6
         case setUID = 7
         case netBindService = 10
@@ -142,6 +145,9 @@ extension Facts.Privileges {
 
         var name: String {
             switch self {
+            case .chown: "CHOWN"
+            case .dacOverride: "DAC_OVERRIDE"
+            case .kill: "KILL"
             case .setGID: "SETGID"
             case .setUID: "SETUID"
             case .netBindService: "NET_BIND_SERVICE"
@@ -153,4 +159,7 @@ extension Facts.Privileges {
     }
 
     func has(_ capability: Capability) -> Bool { capabilities >> capability.rawValue & 1 == 1 }
+
+    /// Whether programs can be run as another user: made so, given what they need, and ended.
+    var canRunOthers: Bool { [.chown, .dacOverride, .kill, .setGID, .setUID].allSatisfy(has) }
 }

@@ -263,8 +263,8 @@ extension Plan {
         planPasst(facts, inspected, user)
         guard !planner.server.isEmpty, let program = facts.tools.dnsmasq else { return planner.steps }
         // It needs no more rights than are for DHCP, and keeps those.
-        let canChange = [.setUID, .setGID].allSatisfy(facts.privileges.has)
-        let text = planner.server.text(user: facts.privileges.uid == 0 && canChange ? "nobody" : nil)
+        let text = planner.server.text(
+            user: facts.privileges.uid == 0 && facts.privileges.canRunOthers ? "nobody" : nil)
         dnsmasq = Command(
             program: program, arguments: ["--keep-in-foreground", "--conf-file=\(folders.dnsmasqSettings)"])
         return planner.steps + [

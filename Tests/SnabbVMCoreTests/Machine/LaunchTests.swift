@@ -323,7 +323,7 @@ struct LaunchTests {
     /// Root of a container that lacks rights can't make QEMU another user, and leaves it none of those that are there.
     @Test(
         .enabled(if: Parts.isRoot && Parts.has("setpriv"), "only root has rights to lose"),
-        arguments: ["-all", "-all,+net_admin,+net_raw,+net_bind_service"])
+        arguments: ["-all", "-all,+net_admin,+net_raw,+net_bind_service", "-all,+setuid,+setgid", "-kill"])
     func rootWithoutRightsNeedsNone(_ left: String) throws {
         let machine = try TestMachine(
             TestMachine.kernel + ["--net", "user"], in: scratch,
