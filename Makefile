@@ -79,6 +79,22 @@ install: release demo
 	install -D -m 755 build/bin/snabbvm $(DESTDIR)$(PREFIX)/bin/snabbvm
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/snabbvm $(DEMO)/demo.iso docker/images.json
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/snabbvm/switch docker/switch/*.lua
+	build/bin/snabbvm manual | install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/man/man1/snabbvm.1
+	build/bin/snabbvm completion bash | install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/snabbvm
+	build/bin/snabbvm completion zsh | install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_snabbvm
+	build/bin/snabbvm completion fish | install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/snabbvm.fish
+
+# The container image; IMAGE_ARGS for the build, such as --build-arg SNABB=….
+image:
+	$(DOCKER) build -t $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(IMAGE_ARGS) .
+
+# The image in a Docker engine: the one that is there, or one of its own, on a machine that has none.
+e2e: packages demo
+	Tests/e2e-docker/run
+
+# What compiling takes, and no more.
+build-packages:
+	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES)
 
 packages:
 	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES)

@@ -140,10 +140,7 @@ struct StepRunner {
 
     private func perform(_ operation: String, _ path: String, _ body: () throws(Errno) -> Void) throws(Failure) {
         do throws(Errno) { try body() } catch {
-            throw Failure(
-                .host, operation, path, error,
-                remedy: error.isRefusal
-                    ? "choose places that you may write with --run-dir and --scratch, or run it as root" : nil)
+            throw Failure(.host, operation, path, error, remedy: error.otherPlaces)
         }
     }
 }

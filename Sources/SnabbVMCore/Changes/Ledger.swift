@@ -18,9 +18,7 @@ final class Ledger {
                     .host, "trust", path, "it or its folder belongs to another user, or others may write it",
                     remedy: "choose a folder of your own with --run-dir")
             }
-            throw Failure(
-                .host, "write", path, error,
-                remedy: error.isRefusal ? "run it as root, or choose another place with --run-dir" : nil)
+            throw Failure(.host, "write", path, error, remedy: error.otherPlaces)
         }
         guard let locked else {
             throw Failure(

@@ -63,19 +63,23 @@ struct NetworkRules {
         "{ \(items.map(\.description).joined(separator: ", ")) }"
     }
 
-    /// What keeps the container from becoming a router for others.
+    /// What keeps the container from becoming a router for others: packets go on to the machine, and from a bridge into
+    /// that bridge.
     private var closing: [String] {
         opened.sorted { $0.key < $1.key }.flatMap { kind, inputs -> [String] in
-            let others =
-                kind == "ipv6"
-                ? (taps + bridges).map { "iifname != \"\($0)\"" }
-                : inputs.filter { !bridges.contains($0) }.isEmpty ? nil : ["iifname \(list(quoted(inputs)))"]
-            let toTaps = taps.isEmpty ? "" : " oifname != \(list(quoted(taps)))"
-            let fromOthers = others.map { ["meta nfproto \(kind) \($0.joined(separator: " "))\(toTaps) drop"] } ?? []
-            return fromOthers
-                + bridges.filter { kind == "ipv6" || inputs.contains($0) }.map {
-                    "meta nfproto \(kind) iifname \"\($0)\" oifname != \(list(quoted([$0] + taps))) drop"
-                }
+            var sides = bridges.filter { kind == "ipv6" || inputs.contains($0) }.map {
+                (from: "iifname \"\($0)\"", to: [$0] + taps)
+            }
+            let others = inputs.filter { !bridges.contains($0) }
+            if kind == "ipv6" {
+                sides.append(("iifname != \(list(quoted(taps + bridges)))", taps))
+            } else if !others.isEmpty {
+                sides.append(("iifname \(list(quoted(others)))", taps))
+            }
+            return sides.map { from, to in
+                let elsewhere = to.isEmpty ? "" : " oifname != \(list(quoted(to)))"
+                return "meta nfproto \(kind) \(from)\(elsewhere) drop"
+            }
         }
     }
 

@@ -20,6 +20,14 @@ struct Errno: Error, Equatable, CustomStringConvertible {
     /// Another user, or another place, would get further.
     var isRefusal: Bool { [.denied, .notPermitted, .readOnly].contains(self) }
 
+    /// Where a machine's files can be, if not here.
+    var otherPlaces: String? {
+        if self == .readOnly {
+            return "docker run --tmpfs /run --tmpfs /var/lib/snabbvm, or other places with --run-dir and --scratch"
+        }
+        return isRefusal ? "choose places that you may write with --run-dir and --scratch, or run it as root" : nil
+    }
+
     var description: String { String(cString: strerror(code)) }
 
     /// Calls until it is not interrupted; a negative result is thrown as errno.

@@ -175,7 +175,7 @@ struct BadInputTests {
             ])
         #expect(outcome.code == FailureKind.host.rawValue)
         #expect(
-            outcome.errors.contains("/run/snabbvm-denied/vm.ledger: Permission denied; run it as root, or"),
+            outcome.errors.contains("/run/snabbvm-denied/vm.ledger: Permission denied; choose places that"),
             "\(outcome.errors)")
     }
 }
