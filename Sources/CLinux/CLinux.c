@@ -128,7 +128,36 @@ static int set_tap(const char *name, int multi_queue, int persistent) {
 }
 
 int clinux_tap_make(const char *name, int multi_queue) { return set_tap(name, multi_queue, 1); }
-int clinux_tap_remove(const char *name, int multi_queue) { return set_tap(name, multi_queue, 0); }
+
+// Sends a request of rtnetlink that is only answered by an error, or none.
+static int tell_rtnetlink(const void *request, size_t size) {
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0) return -1;
+    struct {
+        struct nlmsghdr header;
+        struct nlmsgerr error;
+    } answer = {0};
+    ssize_t count = send(fd, request, size, 0);
+    if (count >= 0) count = recv(fd, &answer, sizeof answer, 0);
+    int error = count < 0 ? errno : -answer.error.error;
+    close(fd);
+    errno = error;
+    return error == 0 ? 0 : -1;
+}
+
+int clinux_tap_remove(const char *name, int multi_queue) {
+    // Refused for what is no such tap, and while somebody has it open.
+    if (set_tap(name, multi_queue, 0) < 0 && errno != EBUSY) return -1;
+    struct {
+        struct nlmsghdr header;
+        struct ifinfomsg link;
+    } request = {
+        .header = {sizeof request, RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0},
+        .link = {.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name)},
+    };
+    // The kernel may close a killed process's files some time after its end.
+    return request.link.ifi_index == 0 ? 0 : tell_rtnetlink(&request, sizeof request);
+}
 
 // RTM_SETLINK with a nested IFLA_XDP that names no program.
 int clinux_xdp_detach(const char *name) {
@@ -144,19 +173,7 @@ int clinux_xdp_detach(const char *name) {
         .fd = {sizeof(struct rtattr) + sizeof(int), IFLA_XDP_FD},
         .none = -1,
     };
-    if (request.link.ifi_index == 0) return -1;
-    int socket_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    if (socket_fd < 0) return -1;
-    struct {
-        struct nlmsghdr header;
-        struct nlmsgerr error;
-    } answer = {0};
-    ssize_t count = send(socket_fd, &request, sizeof request, 0);
-    if (count >= 0) count = recv(socket_fd, &answer, sizeof answer, 0);
-    int error = count < 0 ? errno : -answer.error.error;
-    close(socket_fd);
-    errno = error;
-    return error == 0 ? 0 : -1;
+    return request.link.ifi_index == 0 ? -1 : tell_rtnetlink(&request, sizeof request);
 }
 
 // RTM_GETLINK, and in the answer the IFLA_XDP_ATTACHED in IFLA_XDP.

@@ -1,3 +1,4 @@
+import CLinux
 import Foundation
 import Testing
 
@@ -32,6 +33,27 @@ import Testing
         let theirs = scratch.file("made/theirs", "x")
         #expect(ledger.unwind().map(\.subject) == [folder])
         #expect(FileManager.default.fileExists(atPath: theirs))
+    }
+
+    /// The kernel may close a killed process's files only some time after its end.
+    @Test(.enabled(if: Parts.isRoot && Parts.has("ip", "python3"), "only root can make taps, or python3 is missing"))
+    func tapsGoWhoeverHasThemOpen() throws {
+        for isMultiQueue in [false, true] {
+            let name = "svt\(UInt16.random(in: 0...UInt16.max))"
+            try Errno.check { clinux_tap_make(name, isMultiQueue ? 1 : 0) }
+            let program = """
+                import fcntl, struct, time
+                tap = open("/dev/net/tun", "r+b", buffering=0)
+                fcntl.ioctl(tap, 0x400454ca, struct.pack("16sH22x", b"\(name)", \(isMultiQueue ? 0x1102 : 0x1002)))
+                print("open", flush=True)
+                time.sleep(60)
+                """
+            let holder = try Background("python3", ["-c", program])
+            defer { holder.end() }
+            #expect(eventually(within: 20) { holder.output.contains("open") }, "\(holder.errors)")
+            try Change.tap(name: name, isMultiQueue: isMultiQueue, namespace: Facts.Network.currentNamespace).undo()
+            #expect(if_nametoindex(name) == 0)
+        }
     }
 
     /// What could not be undone is still in the ledger for another try.
