@@ -47,7 +47,7 @@ LABEL org.opencontainers.image.title="snabbvm" \
     org.opencontainers.image.revision="${REVISION}"
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # A plain `docker stop` waits ten seconds, and by then the NICs must be back. Whoever gives it more says so here, too.
-ENV SNABBVM_STOP_TIMEOUT=10
+ENV SNABBVM_STOP_TIMEOUT=7
 EXPOSE 5901
 STOPSIGNAL SIGTERM
 # While an image is fetched nothing runs yet.

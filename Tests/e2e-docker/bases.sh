@@ -20,9 +20,12 @@ bases() {
     local swift release
     if ! has_image "$debian_image" && ! docker pull -q "$debian_image" 2>/dev/null; then
         "$project/packages" debootstrap
-        echo "no registry: making $debian_image"
-        debian trixie ca-certificates
-        tar -C "$work/trixie" "${slim[@]}" -c . | docker import - "$debian_image" >/dev/null || fail "no $debian_image"
+        debian_image=snabbvm-e2e-debian
+        if ! has_image $debian_image; then
+            echo "no registry: making an image of Debian 13"
+            debian trixie ca-certificates
+            tar -C "$work/trixie" "${slim[@]}" -c . | docker import - $debian_image >/dev/null || fail "no $debian_image"
+        fi
     fi
     if has_image "$swift_image" || docker pull -q "$swift_image" 2>/dev/null; then return; fi
     swift_image=snabbvm-e2e-swift

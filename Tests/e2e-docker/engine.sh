@@ -20,8 +20,10 @@ on_host() {
 
 # Its own engine: `build` has the machine's network and changes nothing in it; `run` has a network of its own.
 own_engine() { # build|run [OPTION…]
-    # The engine's mounts stay its own.
-    local mode=$1 words=(unshare --mount --propagation private) waited=0
+    # The engine's mounts stay its own; and it has a containerd of its own, whatever runs here.
+    # shellcheck disable=SC2016  # that shell's
+    local mode=$1 words=(unshare --mount --propagation private sh -c
+        '[ ! -d /run/containerd ] || mount -t tmpfs none /run/containerd; exec "$@"' sh) waited=0
     shift
     engine_end
     if [ "$mode" = run ]; then
@@ -54,13 +56,25 @@ engine_start() {
         return
     fi
     [ "$(id -u)" -eq 0 ] || fail "no Docker engine answers, and only root can start one"
-    command -v dockerd >/dev/null || "$project/packages" docker.io iptables || fail "no Docker engine, and none to install"
+    command -v dockerd >/dev/null || install_engine || fail "no Docker engine, and none to install"
     is_own=yes
     mkdir -p "$store"
     exec 9>"$store/lock"
     flock -n 9 || fail "another run has its engine in $store"
     own_engine build
     echo "an engine of our own: $(docker version --format '{{.Server.Version}}')"
+}
+
+# Installed, it would be started for good.
+install_engine() {
+    local policy=/usr/sbin/policy-rc.d client="" code
+    apt-cache show docker-cli >/dev/null 2>&1 && client=docker-cli
+    if [ -e $policy ]; then policy=/dev/null; else install -m 755 /dev/stdin $policy <<<$'#!/bin/sh\nexit 101'; fi
+    # shellcheck disable=SC2086  # a word or none
+    "$project/packages" docker.io iptables $client
+    code=$?
+    [ $policy = /dev/null ] || rm -f $policy
+    return $code
 }
 
 engine_build() {

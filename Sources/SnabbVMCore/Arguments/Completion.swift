@@ -28,18 +28,26 @@ enum Completion: String, CaseIterable {
         }
     }
 
+    /// As words of a shell's pattern: behind these stands a value, which is no verb whatever it says.
+    private static func optionsWithValues(_ separator: String) -> String {
+        OptionRow.table.filter { $0.placeholder != nil }.flatMap { row in
+            (row.letter.map { ["-\($0)"] } ?? []) + ["--\(row.name)"]
+        }.joined(separator: separator)
+    }
+
     // MARK: - bash
 
     private static var bashScript: String {
-        let verbWords = verbs.map(\.rawValue).joined(separator: " ")
+        let verbWords = verbs.map(\.rawValue)
         var lines = [
-            "# bash completion of snabbvm", "_snabbvm() {", "    local word verb= options= words=",
+            "# bash completion of snabbvm", "_snabbvm() {", "    local word verb= skip= options= words= files=",
             "    local here=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}",
             "    # An equals sign is a word of its own.",
             "    if [ \"$here\" = = ]; then here=; elif [ \"$before\" = = ]; then before=${COMP_WORDS[COMP_CWORD - 2]}; fi",
-            "    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do", "        case $word in",
-            "        \(verbs.map(\.rawValue).joined(separator: " | "))) verb=$word; break ;;", "        esac",
-            "    done",
+            "    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do",
+            "        if [ -n \"$skip\" ]; then skip=; continue; fi", "        case $word in",
+            "        \(optionsWithValues(" | "))) skip=yes ;;",
+            "        \(verbWords.joined(separator: " | "))) verb=$word; break ;;", "        esac", "    done",
             "    case $before in",
         ]
         for row in OptionRow.table {
@@ -47,11 +55,11 @@ enum Completion: String, CaseIterable {
             let names = (row.letter.map { "-\($0) | " } ?? "") + "--\(row.name)"
             switch row.values {
             case .none: lines.append("    \(names)) return ;;")
-            case .files: lines.append("    \(names)) COMPREPLY=($(compgen -f -- \"$here\")); return ;;")
-            case .folders: lines.append("    \(names)) COMPREPLY=($(compgen -d -- \"$here\")); return ;;")
+            case .files: lines.append("    \(names)) mapfile -t COMPREPLY < <(compgen -f -- \"$here\"); return ;;")
+            case .folders: lines.append("    \(names)) mapfile -t COMPREPLY < <(compgen -d -- \"$here\"); return ;;")
             case .words(let words):
-                lines.append(
-                    "    \(names)) COMPREPLY=($(compgen -W '\(words.joined(separator: " "))' -- \"$here\")); return ;;")
+                let list = words.joined(separator: " ")
+                lines.append("    \(names)) mapfile -t COMPREPLY < <(compgen -W '\(list)' -- \"$here\"); return ;;")
             }
         }
         lines += ["    esac", "    case ${verb:-run} in"]
@@ -60,16 +68,15 @@ enum Completion: String, CaseIterable {
             var line = "    \(verb.rawValue)) options='\(options.joined(separator: " "))'"
             switch operands(of: verb) {
             case .words(let words): line += " words='\(words.joined(separator: " "))'"
-            case .none, .files, .folders: break
+            case .files, .folders: line += " files=yes"
+            case .none: break
             }
             lines.append(line + " ;;")
         }
         lines += [
-            "    esac", "    case $here in", "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$here\")) ;;", "    *)",
-            "        [ -n \"$verb\" ] || words='\(verbWords)'",
-            "        COMPREPLY=($(compgen -W \"$words\" -- \"$here\"))",
-            "        case ${verb:-run} in run) COMPREPLY+=($(compgen -f -- \"$here\")) ;; esac", "        ;;",
-            "    esac",
+            "    esac", "    [ -n \"$verb\" ] || words='\(verbWords.joined(separator: " "))'",
+            "    case $here in -*) words=$options files= ;; esac",
+            "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$here\"; [ -z \"$files\" ] || compgen -f -- \"$here\")",
             "}", "complete -o filenames -F _snabbvm snabbvm",
         ]
         return lines.joined(separator: "\n")
@@ -79,20 +86,24 @@ enum Completion: String, CaseIterable {
 
     private static var zshScript: String {
         var lines = [
-            "#compdef snabbvm", "# zsh completion of snabbvm", "_snabbvm() {", "    local verb word",
+            "#compdef snabbvm", "# zsh completion of snabbvm", "_snabbvm() {", "    local verb word skip",
             "    local -a verbs options", "    verbs=(",
         ]
         lines += verbs.map { "        '\($0.rawValue):\(quoted($0.summary))'" }
         lines += [
             "    )", "    for word in ${words[2,CURRENT-1]}; do",
-            "        if (( ${verbs[(I)$word:*]} )); then verb=$word; break; fi", "    done",
+            "        if [[ -n $skip ]]; then skip=; continue; fi", "        case $word in",
+            "        (\(optionsWithValues("|"))) skip=yes ;;",
+            "        (\(verbs.map(\.rawValue).joined(separator: "|"))) verb=$word; break ;;", "        esac",
+            "    done",
             "    case ${verb:-run} in",
         ]
         for verb in verbs {
             lines.append("    \(verb.rawValue)) options=(")
             for row in OptionRow.table where row.applies(to: verb) {
                 let value = row.placeholder.map { ":\(quoted($0)):\(row.values.zshAction)" } ?? ""
-                let names = row.letter.map { "{-\($0),--\(row.name)}" } ?? "--\(row.name)"
+                let name = "--\(row.name)" + (row.placeholder == nil ? "" : "=")
+                let names = row.letter.map { "{-\($0),\(name)}" } ?? name
                 let isList = if case .list = row.kind { true } else { false }
                 let others = row.letter.map { "(-\($0) --\(row.name))" } ?? ""
                 lines.append("        '\(isList ? "*" : others)'\(names)'[\(quoted(row.help))]\(value)'")
@@ -107,7 +118,7 @@ enum Completion: String, CaseIterable {
         }
         lines += [
             "    esac",
-            "    if [[ -z $verb && $words[CURRENT] != -* && $words[CURRENT-1] != -* ]]; then _describe command verbs; fi",
+            "    if [[ -z $verb && -z $skip && $words[CURRENT] != -* ]]; then _describe command verbs; fi",
             "    # The verb is not one of its own operands.",
             "    if [[ -n $verb ]]; then local at=${words[(i)$verb]}; words[at]=(); (( CURRENT-- )); fi",
             "    _arguments -s \"${options[@]}\"", "}",
@@ -133,15 +144,20 @@ enum Completion: String, CaseIterable {
 
     private static var fishScript: String {
         let names = verbs.map(\.rawValue).joined(separator: " ")
-        var lines = ["# fish completion of snabbvm", "complete -c snabbvm -f"]
+        var lines = [
+            "# fish completion of snabbvm", "function __snabbvm_verb", "    set -l skip no",
+            "    for word in (commandline -opc)[2..-1]", "        if test $skip = yes", "            set skip no",
+            "            continue", "        end", "        switch $word", "            case \(optionsWithValues(" "))",
+            "                set skip yes", "            case \(names)", "                echo $word",
+            "                return", "        end", "    end", "    echo none", "end", "complete -c snabbvm -f",
+        ]
         for verb in verbs {
             lines.append(
-                "complete -c snabbvm -n 'not __fish_seen_subcommand_from \(names)' -a \(verb.rawValue)"
+                "complete -c snabbvm -n 'contains (__snabbvm_verb) none' -a \(verb.rawValue)"
                     + " -d \(verb.summary.shellQuoted)")
         }
-        lines.append("complete -c snabbvm -n 'not __fish_seen_subcommand_from \(names)' -F")
         for verb in verbs {
-            let condition = " -n '__fish_seen_subcommand_from \(verb.rawValue)'"
+            let condition = condition(for: [verb])
             switch operands(of: verb) {
             case .none: break
             case .files, .folders: lines.append("complete -c snabbvm\(condition) -F")
@@ -150,22 +166,25 @@ enum Completion: String, CaseIterable {
             }
         }
         for row in OptionRow.table {
-            // Without a verb it is run.
-            let its = verbs.filter(row.applies(to:)).map(\.rawValue)
-            var condition = "__fish_seen_subcommand_from \(its.joined(separator: " "))"
-            if row.applies(to: .run) { condition += "; or not __fish_seen_subcommand_from \(names)" }
             let letter = row.letter.map { " -s \($0)" } ?? ""
-            let value: String
-            switch row.values {
-            case .none: value = row.placeholder == nil ? "" : " -x"
-            case .files: value = " -r -F"
-            case .folders: value = " -x -a '(__fish_complete_directories)'"
-            case .words(let words): value = " -x -a '\(words.joined(separator: " "))'"
-            }
+            let value =
+                switch row.values {
+                case .none: row.placeholder == nil ? "" : " -x"
+                case .files: " -r -F"
+                case .folders: " -x -a '(__fish_complete_directories)'"
+                case .words(let words): " -x -a '\(words.joined(separator: " "))'"
+                }
             lines.append(
-                "complete -c snabbvm -n '\(condition)'\(letter) -l \(row.name)\(value) -d \(row.help.shellQuoted)")
+                "complete -c snabbvm\(condition(for: verbs.filter(row.applies(to:))))\(letter) -l \(row.name)\(value)"
+                    + " -d \(row.help.shellQuoted)")
         }
         return lines.joined(separator: "\n")
+    }
+
+    /// Without a verb it is run.
+    private static func condition(for verbs: [Verb]) -> String {
+        let names = verbs.map(\.rawValue) + (verbs.contains(.run) ? ["none"] : [])
+        return " -n 'contains (__snabbvm_verb) \(names.joined(separator: " "))'"
     }
 }
 

@@ -197,7 +197,12 @@ extension Facts.Privileges {
         let effective = status.first { $0.hasPrefix("CapEff:") }?.split(separator: "\t").last
         capabilities = effective.flatMap { UInt64($0, radix: 16) } ?? 0
         guard uid == 0, let user = try User.named(name, in: tree) else { return }
-        // Root of a container without the right to become another is left as little as that other would have.
+        if !canRunOthers, name != Arguments().qemuUser {
+            throw Failure(
+                .host, "run QEMU as", name, "that needs the rights CHOWN, DAC_OVERRIDE, KILL, SETGID and SETUID",
+                remedy: inContainer ? "docker run with --cap-add for each, or without --cap-drop" : nil)
+        }
+        // Root who can't have others run programs leaves QEMU no right all the same.
         qemuUser = canRunOthers ? user : User(uid: uid, gid: getegid())
     }
 }

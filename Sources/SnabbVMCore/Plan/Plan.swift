@@ -324,15 +324,21 @@ extension Plan {
             arguments: ["-u", "-S", folders.tmuxSocket, "-f", folders.tmuxSettings]
                 + ["start-server", ";", "display-message", "-p", "#{pid}"],
             environment: ["SHELL": "/bin/sh"])
+        // Whoever is the same user may have it run what he likes.
+        tmux?.user = facts.privileges.qemuUser?.uid == 0 ? facts.privileges.qemuUser : nil
     }
 
     /// As whom QEMU runs: without rights, unless what it needs is only for root.
     func qemuUser(_ facts: Facts, _ inspected: Inspected) -> User? {
-        guard var user = facts.privileges.qemuUser, inspected.privateFiles.isEmpty else { return nil }
+        guard var user = facts.privileges.qemuUser else { return nil }
         if inspected.ports.contains(where: { Engines.named($0.settings.engine ?? .snabb).needsRoot }) { return nil }
-        if accelerator == .kvm, !facts.kvm.forAnyone {
-            guard let group = facts.kvm.group else { return nil }
-            user.groups.append(group)
+        // What is root's own is open to root without any right, too.
+        if user.uid != 0 {
+            if !inspected.privateFiles.isEmpty { return nil }
+            if accelerator == .kvm, !facts.kvm.forAnyone {
+                guard let group = facts.kvm.group else { return nil }
+                user.groups.append(group)
+            }
         }
         return listens.contains { $0 < facts.privileges.firstUnprivilegedPort } ? nil : user
     }
@@ -344,6 +350,11 @@ extension Plan {
                 inspected.privateFiles.first.map { "\($0) is not for others to read" }
                 ?? "a port, /dev/kvm or /dev/vfio is root's"
             notes.append("QEMU runs as root, since \(why)")
+        }
+        if qemu.user?.uid == 0, facts.privileges.capabilities != 0 {
+            notes.append(
+                "QEMU runs as root, though without any right: with CHOWN, DAC_OVERRIDE, KILL, SETGID and SETUID it would be nobody"
+            )
         }
         qemu.cpus = layout?.machineCPUs ?? []
         qemu.environment = ["LC_ALL": "C.UTF-8", "TERM": "screen-256color", "HOME": "/nonexistent"]

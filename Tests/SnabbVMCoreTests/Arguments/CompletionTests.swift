@@ -16,6 +16,10 @@ final class CompletionTests {
         ("snabbvm --firmw", ["--firmware"]),
         ("snabbvm -u rea", ["read.me"]),
         ("snabbvm console s", ["screen", "serial"]),
+        // What stands behind an option is no verb.
+        ("snabbvm --name demo sta", ["status"]),
+        ("snabbvm --quiet sta", ["status"]),
+        ("snabbvm --hostname status --firmw", ["--firmware"]),
     ]
 
     init() { _ = scratch.file("read.me", "") }
@@ -34,6 +38,22 @@ final class CompletionTests {
             let outcome = try run("bash", ["-uc", program, "bash", line], in: scratch.path)
             #expect(outcome.output.split(separator: "\n").map(String.init) == offered, "\(line): \(outcome)")
         }
+    }
+
+    /// One word, with its blank.
+    @Test func filesWithBlanksInBash() throws {
+        _ = scratch.file("my disk.img", "")
+        let program = """
+            source \(script(.bash))
+            COMP_WORDS=(snabbvm my) COMP_CWORD=1
+            _snabbvm
+            printf '%s\\n' "${COMPREPLY[@]}"
+            COMP_WORDS=(snabbvm --accel = k) COMP_CWORD=3
+            _snabbvm
+            printf '%s\\n' "${COMPREPLY[@]}"
+            """
+        let outcome = try run("bash", ["-uc", program], in: scratch.path)
+        #expect(outcome.output == "my disk.img\nkvm\n", "\(outcome)")
     }
 
     @Test(.enabled(if: Parts.has("fish"), "fish is missing")) func fish() throws {
@@ -67,7 +87,7 @@ final class CompletionTests {
             _ = try tmux(["send-keys", "-l", line])
             _ = try tmux(["send-keys", "Tab"])
             let isDone = {
-                let words = screen().split { $0.isWhitespace }.map(String.init)
+                let words = screen().split { $0.isWhitespace || $0 == "=" }.map(String.init)
                 return offered.allSatisfy(words.contains)
             }
             #expect(eventually(within: 10, isDone), "\(line): \(screen())")
