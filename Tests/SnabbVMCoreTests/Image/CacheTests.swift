@@ -334,7 +334,7 @@ struct CacheTests {
     private func withSmallDisk(_ body: (TestCache, _ kept: WebServer.Disk) throws -> Void) throws {
         let folder = scratch.folder("small")
         #expect(try run("mount", ["-t", "tmpfs", "-o", "size=8M,mode=755", "none", folder]).code == 0)
-        defer { _ = try? run("umount", [folder]) }
+        defer { _ = try? run("umount", ["--lazy", folder]) }
         let small = TestCache(scratch, "small/cache")
         let kept = try server.serve("kept.img", mebibytes: 2)
         try expectFetched(try small.pull(kept.url), kept, in: small)

@@ -271,7 +271,7 @@ struct UnpackTests {
     func bombsNeverFillTheDisk() throws {
         let folder = scratch.folder("cache")
         #expect(try run("mount", ["-t", "tmpfs", "-o", "size=64M,mode=755", "none", folder]).code == 0)
-        defer { _ = try? run("umount", [folder]) }
+        defer { _ = try? run("umount", ["--lazy", folder]) }
         _ = scratch.file("boot", bootSector(start: 1, count: 1 << 20))
         try shell("{ cat boot; yes | head -c 1G; } | zstd -q >packed")
         let packed = "\(scratch.path)/packed"

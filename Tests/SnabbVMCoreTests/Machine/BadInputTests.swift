@@ -152,7 +152,7 @@ struct BadInputTests {
     func aFullDisk() throws {
         let full = scratch.folder("full")
         #expect(try run("mount", ["-t", "tmpfs", "-o", "size=1M,mode=755", "none", full]).code == 0)
-        defer { _ = try? run("umount", [full]) }
+        defer { _ = try? run("umount", ["--lazy", full]) }
         try expectLine(
             .noSpace, "has 1M free, and it takes",
             ["--scratch", "\(full)/disks", "--copy", "--format", "raw", Parts.demo])
