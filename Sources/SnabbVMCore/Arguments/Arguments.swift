@@ -106,8 +106,11 @@ enum Verb: String, CaseIterable {
     /// What the launcher runs to bring an image: the transfer, a digest beside it, and an unpacker.
     case fetch, digest, unpack
 
+    /// What users are told of.
+    static var shown: [Verb] { allCases.filter { !$0.isInternal && $0 != .version } }
+
     /// Not for users.
-    var isInternal: Bool { [.relay, .fetch, .digest, .unpack].contains(self) }
+    private var isInternal: Bool { [.relay, .fetch, .digest, .unpack].contains(self) }
 
     var usage: String {
         switch self {

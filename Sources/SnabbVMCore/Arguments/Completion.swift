@@ -2,7 +2,7 @@
 enum Completion: String, CaseIterable {
     case bash, zsh, fish
 
-    private static var verbs: [Verb] { Verb.allCases.filter { !$0.isInternal && $0 != .version } }
+    private static var verbs: [Verb] { Verb.shown }
 
     var script: String {
         switch self {

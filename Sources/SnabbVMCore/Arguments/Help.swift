@@ -6,7 +6,7 @@ enum Help {
         var lines = [
             "snabbvm \(version): boots a virtual machine, with everything it needs, from one command", "", "Usage:",
         ]
-        for verb in Verb.allCases where !verb.isInternal && verb != .version {
+        for verb in Verb.shown {
             lines.append("  snabbvm \(verb.usage)".padded(to: 54) + verb.summary)
         }
         for paragraph in introduction { lines += [""] + paragraph.wrapped(at: 112) }

@@ -5,11 +5,11 @@ enum Manual {
             ".TH SNABBVM 1 \"\" \"snabbvm \(Help.version)\" \"User Commands\"", ".SH NAME",
             "snabbvm \\- boot a virtual machine, with everything it needs, from one command", ".SH SYNOPSIS", ".nf",
         ]
-        for verb in shownVerbs { lines.append("\\fBsnabbvm\\fR \(escaped(verb.usage))") }
+        for verb in Verb.shown { lines.append("\\fBsnabbvm\\fR \(escaped(verb.usage))") }
         lines += [".fi", ".SH DESCRIPTION"]
         for paragraph in Help.introduction { lines += [".PP", escaped(paragraph)] }
         lines.append(".SH COMMANDS")
-        for verb in shownVerbs { lines += [".TP", "\\fB\(escaped(verb.rawValue))\\fR", escaped(verb.summary)] }
+        for verb in Verb.shown { lines += [".TP", "\\fB\(escaped(verb.rawValue))\\fR", escaped(verb.summary)] }
         lines.append(".SH OPTIONS")
         for group in OptionRow.Group.allCases {
             lines.append(".SS \(escaped(group.rawValue))")
@@ -40,8 +40,6 @@ enum Manual {
         ]
         return lines.joined(separator: "\n")
     }
-
-    private static var shownVerbs: [Verb] { Verb.allCases.filter { !$0.isInternal && $0 != .version } }
 
     /// A hyphen that is one of the command line's, and no line that begins as a request.
     private static func escaped(_ text: String) -> String {

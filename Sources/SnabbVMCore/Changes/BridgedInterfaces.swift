@@ -57,6 +57,7 @@ struct InterfaceState: Codable, Equatable {
     /// From when the interface is in the bridge until it is out of it, and never else, it may lack something: all is there
     /// before it leaves. An interface that is not in it is another of the same name, or was never changed.
     func giveBack(from bridge: String) throws(Failure) {
+        if if_nametoindex(bridge) == 0 { return }
         let output = try NetworkTools.run(
             "ip", ["-json", "link", "show", "dev", name], [], "look at", name, isChecked: false)
         if (try? JSON(parsing: output))?.array?.first?["master"]?.string == bridge {
@@ -64,7 +65,7 @@ struct InterfaceState: Codable, Equatable {
             try NetworkTools.run(
                 "ip", ["-force", "-batch", "-"], returning(from: bridge), "give back", name, isChecked: false)
             try checkReturned()
-        } else if if_nametoindex(bridge) != 0 {
+        } else {
             try NetworkTools.run("ip", ["-batch", "-"], ["link delete dev \(bridge)"], "remove", bridge)
         }
     }

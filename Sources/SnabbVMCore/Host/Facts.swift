@@ -19,7 +19,6 @@ struct Facts: Codable, Equatable {
     /// Only what the machine's own NICs need to know.
     var network: Network?
     var pciAccess: PCIAccess?
-    var canOpenTaps: Bool?
 
     struct CPU: Codable, Equatable {
         var model: String
@@ -57,6 +56,8 @@ struct Facts: Codable, Equatable {
         /// Below this port number only root may listen.
         var firstUnprivilegedPort: Int
         var capabilities: UInt64
+        /// Whether /dev/net/tun opens, without which there are no taps.
+        var hasTun = true
         /// As which QEMU is to run, when it is not to have the rights of who started us.
         var qemuUser: User?
     }
@@ -94,7 +95,6 @@ struct Facts: Codable, Equatable {
         nics = try NIC.all(tree, and: others)
         interfaces = Interface.all(tree)
         topology = Topology(tree)
-        canOpenTaps = access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0
         pciAccess = PCIAccess(tree, capabilities: privileges.capabilities)
     }
 }
@@ -196,10 +196,11 @@ extension Facts.Privileges {
         let status = (tree.text("/proc/self/status") ?? "").split(separator: "\n")
         let effective = status.first { $0.hasPrefix("CapEff:") }?.split(separator: "\t").last
         capabilities = effective.flatMap { UInt64($0, radix: 16) } ?? 0
+        hasTun = access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0
         guard uid == 0, let user = try User.named(name, in: tree) else { return }
         if !canRunOthers, name != Arguments().qemuUser {
             throw Failure(
-                .host, "run QEMU as", name, "that needs the rights CHOWN, DAC_OVERRIDE, KILL, SETGID and SETUID",
+                .host, "run QEMU as", name, "that needs the rights \(Self.namesToRunOthers)",
                 remedy: inContainer ? "docker run with --cap-add for each, or without --cap-drop" : nil)
         }
         // Root who can't have others run programs leaves QEMU no right all the same.

@@ -16,7 +16,6 @@ extension Facts {
         /// Which interfaces forward packets, `ipv4/eth0` and so on; and whether that can be changed.
         var forwarding: [String: Bool] = [:]
         var canSetForwarding = false
-        var hasTun = false
         var hasVhost = false
     }
 
@@ -112,7 +111,6 @@ extension Facts.Network {
             forwarding[key] = tree.number(Self.forwardingFile(key)).map { $0 != 0 }
         }
         canSetForwarding = access(tree.path(Self.forwardingFile("ipv4/all")), W_OK) == 0
-        hasTun = access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0
         hasVhost = access(tree.path("/dev/vhost-net"), R_OK | W_OK) == 0
     }
 

@@ -221,7 +221,7 @@ extension NetworkPlanner {
         try checkName(name, request)
         guard let link = network.link(name) else { throw refuse(request, "there is no such tap") }
         guard let tap = link.tap else { throw refuse(request, "\(name) is no tap") }
-        if !network.hasTun { try checkRights(request, []) }
+        if !facts.privileges.hasTun { try checkRights(request, []) }
         try planJoined(&plan, request, link)
         plan.queues = tap.isMultiQueue ? queues : 1
         let opens = user?.uid ?? facts.privileges.uid

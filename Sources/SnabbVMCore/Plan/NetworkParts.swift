@@ -267,13 +267,14 @@ extension NetworkPlanner {
         guard network.canSetForwarding, network.forwarding["ipv6/all"] != true else { return }
         for other in network.links.filter(network.listens) {
             let name = other == link ? bridge ?? other.name : other.name
-            if !isListening.insert(name).inserted { continue }
-            steps.append(setting(Facts.Network.advertisementsFile(name), "2", before: "1"))
+            set(Facts.Network.advertisementsFile(name), "2", before: "1")
         }
     }
 
-    func setting(_ path: String, _ value: String, before: String) -> Step {
-        .setting(path: path, value: value, before: before, namespace: network.namespace)
+    /// Once, whichever NICs want it so.
+    private mutating func set(_ path: String, _ value: String, before: String) {
+        let step = Step.setting(path: path, value: value, before: before, namespace: network.namespace)
+        if !steps.contains(step) { steps.append(step) }
     }
 
     /// Packets may be passed on by these interfaces; those that are made take the default. Tells whether that is
@@ -292,15 +293,11 @@ extension NetworkPlanner {
             }
             isChange = true
             // What is set for all is set for each: one that stood out must do so again.
-            for name in device == "all" && !isForwardingAll ? network.links.map(\.name) + ["default"] : []
+            for name in device == "all" ? network.links.map(\.name) + ["default"] : []
             where network.forwarding["\(kind)/\(name)"] == true {
-                steps.append(setting(Facts.Network.forwardingFile("\(kind)/\(name)"), "0", before: "1"))
+                set(Facts.Network.forwardingFile("\(kind)/\(name)"), "0", before: "1")
             }
-            if device == "all" {
-                if isForwardingAll { continue }
-                isForwardingAll = true
-            }
-            steps.append(setting(Facts.Network.forwardingFile("\(kind)/\(device)"), "1", before: "0"))
+            set(Facts.Network.forwardingFile("\(kind)/\(device)"), "1", before: "0")
         }
         return isChange
     }

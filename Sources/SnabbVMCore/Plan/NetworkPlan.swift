@@ -99,7 +99,7 @@ extension Plan {
         if !uplink.ownAddresses.isEmpty, AddressSearch.networks(of: uplink).isEmpty {
             return "\(uplink.name)'s network has no room for another address"
         }
-        if !network.hasTun { return "there is no /dev/net/tun" }
+        if !facts.privileges.hasTun { return "there is no /dev/net/tun" }
         if facts.tools.nft == nil { return "nftables is not installed" }
         if facts.tools.dnsmasq == nil { return "dnsmasq is not installed" }
         return nil
@@ -160,6 +160,10 @@ extension Facts.Privileges {
 
     func has(_ capability: Capability) -> Bool { capabilities >> capability.rawValue & 1 == 1 }
 
-    /// Whether programs can be run as another user: made so, given what they need, and ended.
-    var canRunOthers: Bool { [.chown, .dacOverride, .kill, .setGID, .setUID].allSatisfy(has) }
+    /// To run programs as another user: to make them so, give them what they need, and end them.
+    private static let toRunOthers: [Capability] = [.chown, .dacOverride, .kill, .setGID, .setUID]
+    static let namesToRunOthers =
+        toRunOthers.dropLast().map(\.name).joined(separator: ", ") + " and \(Capability.setUID.name)"
+
+    var canRunOthers: Bool { Self.toRunOthers.allSatisfy(has) }
 }

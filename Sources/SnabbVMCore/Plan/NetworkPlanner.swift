@@ -13,9 +13,6 @@ struct NetworkPlanner {
     var steps: [Step] = []
     var notes: [String] = []
     var privateNetworks: [NetworkAddress] = []
-    /// Of IPv6, for which these can be set once only.
-    var isForwardingAll = false
-    var isListening: Set<String> = []
     /// How the request at hand was asked for.
     private var option = "--net "
 
@@ -87,7 +84,7 @@ struct NetworkPlanner {
                     ? "docker run --cap-add \(capability.name), or --net user" : "run it as root, or use --net user",
                 .host)
         }
-        if !network.hasTun {
+        if !facts.privileges.hasTun {
             throw refuse(
                 request, "/dev/net/tun can't be opened", "docker run --device /dev/net/tun, or --net user", .host)
         }

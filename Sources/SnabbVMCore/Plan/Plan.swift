@@ -353,7 +353,7 @@ extension Plan {
         }
         if qemu.user?.uid == 0, facts.privileges.capabilities != 0 {
             notes.append(
-                "QEMU runs as root, though without any right: with CHOWN, DAC_OVERRIDE, KILL, SETGID and SETUID it would be nobody"
+                "QEMU runs as root, though without any right: with \(Facts.Privileges.namesToRunOthers) it would be nobody"
             )
         }
         qemu.cpus = layout?.machineCPUs ?? []

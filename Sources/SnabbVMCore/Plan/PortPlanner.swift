@@ -91,7 +91,7 @@ struct PortPlanner {
                 .host, "take port", "\(request.source)", "it needs the right \(right.name)",
                 remedy: inContainer ? "docker run --cap-add \(right.name), or --privileged" : "run it as root")
         }
-        if case .tap = device, facts.canOpenTaps == false {
+        if case .tap = device, !facts.privileges.hasTun {
             throw Failure(
                 .host, "take port", "\(request.source)", "/dev/net/tun can't be opened",
                 remedy: inContainer ? "docker run --device /dev/net/tun" : "modprobe tun")

@@ -466,9 +466,7 @@ struct NetworkTests {
     @Test func natKeepsTheRouteThatARouterTold() throws {
         let network = try ContainerNetwork()
         try network.shell(network.container, "ip -6 route del default; sysctl -qw net.ipv6.conf.eth0.accept_ra=1")
-        try network.start(
-            network.host, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=docker0",
-            "--enable-ra", "--dhcp-range=fd01::,ra-only,64", "--ra-param=docker0,4", "--pid-file=", "--user=root")
+        try network.advertise("fd01::", on: "docker0", every: "4")
         let hasRoute = { try network.shell(network.container, "ip -6 route show default").output.contains("proto ra") }
         #expect(try eventually(within: 30) { try hasRoute() })
         let machine = try machine(["--net", "nat"], in: network)
@@ -494,9 +492,7 @@ struct NetworkTests {
             """)
         try network.shell(
             network.host, "ip -6 address add fd0a::1/64 dev br1 nodad; ip route add 172.18.0.2 dev br1")
-        try network.start(
-            network.host, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=br1",
-            "--enable-ra", "--dhcp-range=fd0a::,ra-only,64", "--pid-file=", "--user=root")
+        try network.advertise("fd0a::", on: "br1")
         #expect(
             try eventually(within: 30) {
                 try network.shell(network.container, "ip -6 route show default").output.contains("dev eth1 proto ra")
@@ -535,10 +531,7 @@ struct NetworkTests {
             let hasRoute = {
                 try network.shell(network.container, "ip -6 route show default").output.contains("proto ra")
             }
-            try network.start(
-                network.host, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
-                "--interface=docker0", "--enable-ra", "--dhcp-range=fd01::,ra-only,64", "--ra-param=docker0,4,12",
-                "--pid-file=", "--user=root")
+            try network.advertise("fd01::", on: "docker0", every: "4,12")
             if accepts { #expect(try eventually(within: 30) { try hasRoute() }) }
             let machine = try machine(["--net", "bridge", "--publish", "8080:80"], in: network)
             // Longer than a router's word counts.

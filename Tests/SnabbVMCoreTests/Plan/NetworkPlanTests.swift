@@ -32,7 +32,7 @@ struct NetworkPlanTests {
         var network = Facts.Network(
             FileTree(root: "/nonexistent"), addresses: try! JSON(parsing: addresses), routes: try! JSON(parsing: routes)
         )
-        (network.isOwn, network.hasTun, network.canSetForwarding) = (true, true, true)
+        (network.isOwn, network.canSetForwarding) = (true, true)
         network.nameservers = [IPAddress("10.1.1.1")!]
         facts.network = network
         return facts
@@ -114,7 +114,7 @@ struct NetworkPlanTests {
         #expect(try plan(change: container).networks[0].mode == .bridge(nil))
         #expect(try plan().networks[0].mode == .user)
         let changes: [(inout Facts) -> Void] = [
-            { $0.network?.isOwn = false }, { $0.network?.hasTun = false }, { $0.tools.nft = nil },
+            { $0.network?.isOwn = false }, { $0.privileges.hasTun = false }, { $0.tools.nft = nil },
             { $0.tools.dnsmasq = nil },
             { $0.network?.links.removeAll { $0.name == "eth0" } }, { $0.privileges.capabilities = 0 },
             { $0.network = nil },
@@ -261,7 +261,7 @@ struct NetworkPlanTests {
             (["--net", "bridge", "--interface", "ipv0"], "lets no frames of other MAC addresses through", { _ in }),
             (["--net", "takeover", "--interface", "ipv0"], "no address to take over", { _ in }),
             (["--net", "nat"], "docker run --sysctl net.ipv4.ip_forward=1", { $0.network?.canSetForwarding = false }),
-            (["--net", "bridge"], "docker run --device /dev/net/tun", { $0.network?.hasTun = false }),
+            (["--net", "bridge"], "docker run --device /dev/net/tun", { $0.privileges.hasTun = false }),
             (
                 ["--net", "bridge"], "docker run --cap-add NET_ADMIN",
                 {

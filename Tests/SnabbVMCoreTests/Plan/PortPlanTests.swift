@@ -186,7 +186,7 @@ import Testing
                 $0.privileges.inContainer = true
             }
         }
-        expectRefused(.host, "/dev/net/tun can't be opened", "tap:new") { $0.canOpenTaps = false }
+        expectRefused(.host, "/dev/net/tun can't be opened", "tap:new") { $0.privileges.hasTun = false }
         let translated = { (facts: inout Facts) in
             facts.nics![0].iommuGroup = 7
             facts.iommu = .init(

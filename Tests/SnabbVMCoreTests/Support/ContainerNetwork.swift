@@ -133,6 +133,16 @@ final class ContainerNetwork {
         return started
     }
 
+    /// The host says on this bridge that it is a router, as often (and good for as long) as is said, in seconds.
+    func advertise(_ prefix: String, on bridge: String, every seconds: String? = nil) throws {
+        let words = [
+            "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=\(bridge)",
+            "--enable-ra", "--dhcp-range=\(prefix),ra-only,64", "--pid-file=", "--user=root",
+        ]
+        let pace = seconds.map { ["--ra-param=\(bridge),\($0)"] } ?? []
+        background.append(try Background("ip", ["netns", "exec", host] + words + pace))
+    }
+
     /// Serves the folder beyond, on port 80.
     func serve(_ folder: String) throws {
         try start(beyond, "python3", "-m", "http.server", "--directory", folder, "80")
