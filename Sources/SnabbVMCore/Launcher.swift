@@ -108,6 +108,8 @@ public enum Launcher {
         let failures = ledger.unwind(keepingName: true)
         // What others put into a folder of ours is no obstacle; a process that still has the disk is.
         if hasProcess(), let failure = failures.first { throw failure }
+        // What can't be read may be a NIC, or this machine's disk.
+        if let failure = ledger.unreadableFailure { throw failure }
         for failure in failures { log.warning(failure.line) }
     }
 
@@ -126,7 +128,7 @@ public enum Launcher {
         } catch {
             leftovers.append(unforeseen(error))
         }
-        leftovers += ledger.unwind()
+        leftovers += ledger.unwind().filter { ending != .failed($0) }
         var code: Int32 = 0
         var line: String
         switch ending {

@@ -95,6 +95,8 @@ struct Arguments: Equatable {
     var verbosity = Verbosity.normal
     var now = false
     var all = false
+    /// `release` drops what it can't read in the ledger.
+    var forget = false
     var watch = false
     var health = false
 }
@@ -124,7 +126,7 @@ enum Verb: String, CaseIterable {
         case .stop: "stop [--name NAME] [--now]"
         case .console: "console [--name NAME] [WINDOW]"
         case .ssh: "ssh [options] [COMMAND…]"
-        case .release: "release [--name NAME | --all | PCI…]"
+        case .release: "release [--name NAME | --all | PCI…] [--forget]"
         case .completion: "completion bash|zsh|fish"
         case .manual: "manual"
         case .help: "help"
