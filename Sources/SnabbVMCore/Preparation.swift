@@ -23,7 +23,7 @@ struct Preparation {
 
         try Preparation.readState(folders, into: &inspected)
         try Preparation.readPorts(arguments, &facts, into: &inspected, locks: locks)
-        guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
+        guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
 
         // iproute2 and qemu-img work while the rest is read, and whoever has an address has time to say so.
         let network = try Preparation.startNetworkInspection(arguments, facts, loop)
@@ -107,7 +107,7 @@ struct Preparation {
         guard let ip = facts.tools.ip else {
             // What was not asked for need not be said to be missing.
             if arguments.net == nil, arguments.bridge == nil, arguments.nics.isEmpty { return nil }
-            throw Plan.missing("ip", package: "iproute2")
+            throw Failure.missing("ip", package: "iproute2")
         }
         return try NetworkInspection(ip, loop)
     }

@@ -181,20 +181,10 @@ enum SeedLabel: String, CaseIterable, Codable {
 }
 /// What plays the network where no rights are needed: QEMU itself (slirp), or passt.
 enum UserNetwork: String, CaseIterable, Codable { case slirp, passt }
-enum Verbosity: Int, Comparable {
-    case quiet, normal, verbose
-    static func < (a: Verbosity, b: Verbosity) -> Bool { a.rawValue < b.rawValue }
-}
 
 enum VNCChoice: Equatable {
     case off
     case at(SocketAddress)
-}
-
-struct SocketAddress: Codable, Equatable, CustomStringConvertible {
-    var host: String
-    var port: Int
-    var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }
 
 /// A port of the host (or container) that leads to one of the guest.

@@ -1,10 +1,8 @@
 /// The help text, from the table of options and the list of verbs.
 enum Help {
-    static let version = "0.1.0"
-
     static var text: String {
         var lines = [
-            "snabbvm \(version): boots a virtual machine, with everything it needs, from one command", "", "Usage:",
+            "snabbvm \(Version.text): boots a virtual machine, with everything it needs, from one command", "", "Usage:",
         ]
         for verb in Verb.shown {
             lines.append("  snabbvm \(verb.usage)".padded(to: 54) + verb.summary)

@@ -2,7 +2,7 @@
 enum Manual {
     static var text: String {
         var lines = [
-            ".TH SNABBVM 1 \"\" \"snabbvm \(Help.version)\" \"User Commands\"", ".SH NAME",
+            ".TH SNABBVM 1 \"\" \"snabbvm \(Version.text)\" \"User Commands\"", ".SH NAME",
             "snabbvm \\- boot a virtual machine, with everything it needs, from one command", ".SH SYNOPSIS", ".nf",
         ]
         for verb in Verb.shown { lines.append("\\fBsnabbvm\\fR \(escaped(verb.usage))") }

@@ -29,7 +29,7 @@ struct TestpmdEngine: PortEngine {
 
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
         guard let testpmd = context.tools.testpmd else {
-            throw Plan.missing("dpdk-testpmd, which is to be the switch of port \(port.name)", package: "dpdk-dev")
+            throw Failure.missing("dpdk-testpmd, which is to be the switch of port \(port.name)", package: "dpdk-dev")
         }
         let queues = port.settings.queues ?? 1
         let isJumbo = (port.settings.mtu ?? 1500) > 1500

@@ -45,19 +45,3 @@ struct Digester {
         return Digest(algorithm: algorithm, hex: Array(result.prefix(Int(length))).hexadecimal)
     }
 }
-
-extension [UInt8] {
-    var hexadecimal: String { map { SnabbVMCore.hexadecimal(UInt64($0), digits: 2) }.joined() }
-
-    init?(hexadecimal text: String) {
-        let digits = Array(text.utf8)
-        guard digits.count % 2 == 0 else { return nil }
-        self = []
-        for place in stride(from: 0, to: digits.count, by: 2) {
-            guard let byte = UInt8(String(decoding: digits[place..<place + 2], as: UTF8.self), radix: 16) else {
-                return nil
-            }
-            append(byte)
-        }
-    }
-}

@@ -362,7 +362,7 @@ final class FetchWorker {
 }
 
 extension ImageCache.Entry {
-    fileprivate var age: String { MachineStatus.age(since: record.fetched) }
+    fileprivate var age: String { Elapsed.age(since: record.fetched, now: Files.timeNow) }
 }
 
 /// How much comes in a second.

@@ -176,7 +176,7 @@ final class ProgressDisplay {
         let parts = (ContinuousClock.now - started).components
         let seconds = max(0.001, Double(parts.seconds) + Double(parts.attoseconds) / 1e18)
         let rate = ByteCount(UInt64(Double(max(last.done, 1)) / seconds))
-        let time = seconds < 10 ? "\(Double(Int(seconds * 10)) / 10) s" : MachineStatus.duration(seconds)
+        let time = seconds < 10 ? "\(Double(Int(seconds * 10)) / 10) s" : Elapsed.duration(seconds)
         log.note("fetched \(name): \(ByteCount(last.done)) in \(time), \(rate)/s")
     }
 
@@ -192,7 +192,7 @@ final class ProgressDisplay {
         guard let total = progress.total, total > 0 else {
             return "\(ByteCount(progress.done)), \(ByteCount(progress.rate))/s"
         }
-        let left = progress.left.map { ", \(MachineStatus.duration(Double($0))) left" } ?? ""
+        let left = progress.left.map { ", \(Elapsed.duration(Double($0))) left" } ?? ""
         return "\(progress.done * 100 / total) %, \(ByteCount(progress.done)) of \(ByteCount(total)), "
             + "\(ByteCount(progress.rate))/s\(left)"
     }

@@ -66,7 +66,7 @@ extension ImageFinder {
     /// Files come before names of the list, which could be given to any.
     func locate(_ name: String, _ arguments: Arguments, _ facts: Facts) throws(Failure) -> ImageLocation {
         if name == "demo" { return .disk(try demo()) }
-        guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
+        guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
         var request = FetchRequest(
             source: .file(name), cache: Folders(arguments, uid: facts.privileges.uid).images,
             cacheIsDefault: arguments.cache == nil, web: arguments.web,

@@ -7,7 +7,7 @@ struct Signature {
     private let loop: EventLoop
 
     init(_ keyring: String, gpgv: String?, loop: EventLoop) throws(Failure) {
-        guard let gpgv else { throw Plan.missing("gpgv", package: "gpgv") }
+        guard let gpgv else { throw Failure.missing("gpgv", package: "gpgv") }
         self.keyring = keyring
         self.gpgv = gpgv
         self.loop = loop

@@ -180,7 +180,7 @@ final class WebRequest {
         ccurl_set_number(easy, CURLOPT_BUFFERSIZE, 512 << 10)
         ccurl_set_number(easy, CURLOPT_TCP_KEEPALIVE, 1)
         ccurl_set_number(easy, CURLOPT_NETRC, Int64(CCURL_NETRC_OPTIONAL))
-        ccurl_set_text(easy, CURLOPT_USERAGENT, "snabbvm/\(Help.version)")
+        ccurl_set_text(easy, CURLOPT_USERAGENT, "snabbvm/\(Version.text)")
         ccurl_set_number(easy, CURLOPT_FILETIME, 1)
         let patience = max(1, patience ?? settings.timeout)
         ccurl_set_number(easy, CURLOPT_CONNECTTIMEOUT_MS, Int64(patience * 1000))

@@ -104,9 +104,9 @@ struct Plan: Codable, Equatable {
 extension Plan {
     init(_ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) throws(Failure) {
         guard let qemuProgram = facts.tools.qemu else {
-            throw Plan.missing("QEMU (\(arguments.qemu))", package: "qemu-system-x86")
+            throw Failure.missing("QEMU (\(arguments.qemu))", package: "qemu-system-x86")
         }
-        guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
+        guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
         name = arguments.name
         folders = inspected.folders
         cpus = arguments.cpus
@@ -144,10 +144,6 @@ extension Plan {
         try planPorts(arguments, facts, inspected)
         planConsoles(arguments, facts, inspected)
         try finishQEMU(arguments, facts, inspected)
-    }
-
-    static func missing(_ what: String, package: String) -> Failure {
-        Failure(.host, "find", what, "it is not on PATH", remedy: "apt-get install \(package)")
     }
 
     private static func checkPaths(_ folders: Folders) throws(Failure) {

@@ -1,15 +1,8 @@
 import CLinux
 import Glibc
 
-/// Addresses and ports as text, and whether one can be had.
+/// Whether an address and port can be had, and who is there.
 extension SocketAddress {
-    static func port(_ text: some StringProtocol) -> Int? {
-        guard let port = Int(text), (1...65535).contains(port) else { return nil }
-        return port
-    }
-
-    static func isNumeric(host: String) -> Bool { withSystemAddress(host, 0) { _, _, _ in true } ?? false }
-
     /// nil when the port is free; else why it is not.
     func whyTaken(udp: Bool = false) -> Errno? {
         let result = SocketAddress.withSystemAddress(host, port) { address, size, family -> Errno? in

@@ -59,12 +59,9 @@ struct Failure: Error, Equatable, Codable {
         self.remedy = remedy
     }
 
-    /// A system call that failed. A full disk keeps its own exit code, whatever was being written.
-    init(_ kind: FailureKind, _ operation: String, _ subject: String, _ errno: Errno, remedy: String? = nil) {
-        let full = errno == .noSpace || errno == .quotaExceeded
-        self.init(
-            full ? .noSpace : kind, operation, subject, errno.description,
-            remedy: full ? "make room there, or choose another folder with --scratch, --state or --cache" : remedy)
+    /// A program that is not there, and the package of Debian that has it.
+    static func missing(_ what: String, package: String) -> Failure {
+        Failure(.host, "find", what, "it is not on PATH", remedy: "apt-get install \(package)")
     }
 
     /// What nothing here knows a better word for.
