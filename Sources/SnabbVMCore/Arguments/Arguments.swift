@@ -19,7 +19,7 @@ struct Arguments: Equatable {
     /// How often to try, where that was said.
     var attempts: Int?
     /// The NICs that `release` gives back.
-    var addresses: [String] = []
+    var addresses: [PCIAddress] = []
 
     var memory = ByteCount.mebibytes(2048)
     var cpus = 1
@@ -60,7 +60,7 @@ struct Arguments: Equatable {
     var nicOffload = false
     var userNet = UserNetwork.slirp
     var nicModel = "virtio-net-pci"
-    var mac: String?
+    var mac: MACAddress?
     var published: [PublishedPort] = []
 
     var vnc: VNCChoice?

@@ -2,7 +2,8 @@
 enum Help {
     static var text: String {
         var lines = [
-            "snabbvm \(Version.text): boots a virtual machine, with everything it needs, from one command", "", "Usage:",
+            "snabbvm \(Version.text): boots a virtual machine, with everything it needs, from one command", "",
+            "Usage:",
         ]
         for verb in Verb.shown {
             lines.append("  snabbvm \(verb.usage)".padded(to: 54) + verb.summary)

@@ -98,7 +98,7 @@ struct NICRequest: Equatable, Sendable {
     var interface: String
     var mode: NetworkMode
     var address: AddressRequest?
-    var mac: String?
+    var mac: MACAddress?
 
     init(interface: String, mode: NetworkMode) {
         self.interface = interface
@@ -134,8 +134,8 @@ struct NICRequest: Equatable, Sendable {
                 addresses[last].gateway = gateway
                 address = .fixed(addresses)
             case "mac":
-                guard setting[1].isUnicastMAC else { return nil }
-                mac = setting[1].lowercased()
+                guard let unicast = MACAddress(unicast: setting[1]) else { return nil }
+                mac = unicast
             default: return nil
             }
         }

@@ -211,7 +211,7 @@ struct OptionRow: Sendable {
             "nic-model", nil, .network, .value("MODEL") { $0.set(\.nicModel, $1.isPlainWord ? $1 : nil) },
             "QEMU device for eth0 (virtio-net-pci)"),
         .init(
-            "mac", nil, .network, .value("ADDRESS") { $0.set(\.mac, $1.isUnicastMAC ? $1.lowercased() : nil) },
+            "mac", nil, .network, .value("ADDRESS") { $0.set(\.mac, MACAddress(unicast: $1)) },
             "MAC address of eth0 (made from the machine's name)"),
         .init(
             "vnc", nil, .network, .value("[ADDR:]PORT|off") { $0.set(\.vnc, VNCChoice($1)) },

@@ -131,7 +131,7 @@ enum Parser {
             }
         case .release:
             for operand in operands {
-                guard let address = String(pciAddress: operand) else {
+                guard let address = PCIAddress(operand) else {
                     throw usage("release", "'\(operand)'", "it is no PCI address", "see snabbvm nics")
                 }
                 arguments.addresses.append(address)

@@ -55,12 +55,12 @@ struct PortRequest: Codable, Equatable {
 
 /// What a port's frames come from and go to.
 enum PortSource: Codable, Hashable, CustomStringConvertible {
-    case pci(String)
+    case pci(PCIAddress)
     case interface(String)
     case tap(String)
 
     init?(_ text: String) {
-        if let address = String(pciAddress: text) {
+        if let address = PCIAddress(text) {
             self = .pci(address)
         } else if text.hasPrefix("if:"), text.dropFirst(3).isInterfaceName {
             self = .interface(String(text.dropFirst(3)))
@@ -73,13 +73,13 @@ enum PortSource: Codable, Hashable, CustomStringConvertible {
 
     var description: String {
         switch self {
-        case .pci(let address): address
+        case .pci(let address): address.description
         case .interface(let name): "if:\(name)"
         case .tap(let name): "tap:\(name)"
         }
     }
 
-    var pciAddress: String? { if case .pci(let address) = self { address } else { nil } }
+    var pciAddress: PCIAddress? { if case .pci(let address) = self { address } else { nil } }
 
     func encode(to encoder: any Encoder) throws {
         var value = encoder.singleValueContainer()
@@ -102,7 +102,7 @@ enum EngineName: String, CaseIterable, Codable { case snabb, dpdk, vfio }
 struct PortSettings: Codable, Equatable {
     var engine: EngineName?
     var driver: String?
-    var mac: String?
+    var mac: MACAddress?
     var vlan: Int?
     var vmdq: Bool?
     /// pcap-filter texts for what the machine receives, and for what it sends.
@@ -175,7 +175,7 @@ struct PortKey: Sendable {
             $0.isPlainWord ? $0 : nil
         },
         .init("mac", "ADDRESS", "MAC address in the machine (made from the names)", \.mac) {
-            $0.isUnicastMAC ? $0.lowercased() : nil
+            MACAddress(unicast: $0)
         },
         .init("vlan", "1-4094", "tag on the wire, removed for the machine", \.vlan, isLive: true) {
             $0.number(in: 1...4094)
@@ -206,24 +206,6 @@ struct PortKey: Sendable {
 }
 
 extension String {
-    /// The full address of a PCI function, `0000:05:00.0`, from that or from `05:00.0`.
-    init?(pciAddress text: String) {
-        var fields = text.split(separator: ":", omittingEmptySubsequences: false)
-        guard (2...3).contains(fields.count), let last = fields.popLast() else { return nil }
-        let ends = last.split(separator: ".", omittingEmptySubsequences: false)
-        guard ends.count == 2 else { return nil }
-        let hex = { (part: Substring, digits: ClosedRange<Int>, most: UInt64) -> UInt64? in
-            guard digits.contains(part.count), part.allSatisfy(\.isHexDigit) else { return nil }
-            return UInt64(part, radix: 16).flatMap { $0 <= most ? $0 : nil }
-        }
-        guard let bus = hex(fields.removeLast(), 1...2, 255), let device = hex(ends[0], 1...2, 31),
-            let function = hex(ends[1], 1...1, 7), let domain = hex(fields.last ?? "0", 1...8, 0xffff_ffff)
-        else { return nil }
-        self =
-            "\(hexadecimal(domain, digits: 4)):\(hexadecimal(bus, digits: 2)):"
-            + "\(hexadecimal(device, digits: 2)).\(function)"
-    }
-
     /// Split at commas; two commas stand for one, as in QEMU's options.
     fileprivate var optionParts: [String] {
         var parts = [""]
@@ -243,13 +225,6 @@ extension String {
 
     var isPlainWord: Bool {
         !isEmpty && first != "-" && allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_".contains($0)) }
-    }
-
-    /// A unicast MAC address.
-    var isUnicastMAC: Bool {
-        let bytes = split(separator: ":", omittingEmptySubsequences: false)
-        guard bytes.count == 6, bytes.allSatisfy({ $0.count == 2 && $0.allSatisfy(\.isHexDigit) }) else { return false }
-        return UInt8(bytes[0], radix: 16).map { $0 & 1 == 0 } ?? false
     }
 
     fileprivate func number(in range: ClosedRange<Int>) -> Int? { Int(self).flatMap { range.contains($0) ? $0 : nil } }

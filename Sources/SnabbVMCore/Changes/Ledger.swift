@@ -38,7 +38,7 @@ final class Ledger {
     }
 
     /// Whether the NIC stands in the ledger at this path, whoever holds it.
-    static func names(_ nic: String, in path: String) -> Bool {
+    static func names(_ nic: PCIAddress, in path: String) -> Bool {
         (FileTree().text(path) ?? "").split(separator: "\n").contains { line in
             guard let change = try? JSON(parsing: String(line)).decode(Change.self) else { return false }
             if case .nic(let state) = change { return state.address == nic }

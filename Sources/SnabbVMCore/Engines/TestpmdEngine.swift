@@ -45,7 +45,7 @@ struct TestpmdEngine: PortEngine {
         words += ["--no-telemetry", "--iova-mode=va"]
         words += ["--vdev", "net_vhost0,iface=\(port.socket),client=1,queues=\(queues)"]
         switch port.source {
-        case .pci(let address): words += ["-a", address]
+        case .pci(let address): words += ["-a", "\(address)"]
         case .interface(let name) where port.driver == "af_xdp":
             words += ["--no-pci", "--vdev", "net_af_xdp0,iface=\(name),queue_count=\(queues)"]
         case .interface(let name):

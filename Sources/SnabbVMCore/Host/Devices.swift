@@ -25,7 +25,7 @@ extension Facts {
 
     /// A PCI function, as far as taking it matters.
     struct NIC: Codable, Equatable {
-        var address: String
+        var address: PCIAddress
         var id: String
         var name: String
         /// Class and subclass, as 0200 for Ethernet.
@@ -73,13 +73,12 @@ extension Facts.IOMMU {
 
 extension Facts.NIC {
     /// All network cards, and these other functions.
-    static func all(_ tree: FileTree, and others: Set<String> = []) throws(Failure) -> [Facts.NIC] {
+    static func all(_ tree: FileTree, and others: Set<PCIAddress> = []) throws(Failure) -> [Facts.NIC] {
         let bus = "/sys/bus/pci"
         guard tree.exists("\(bus)/devices") else { return [] }
         return try scan(tree.path(bus)).compactMap { function, name in
-            let address = [
-                part(function.domain, 4), part(function.bus, 2), part(function.device, 2) + ".\(function.function)",
-            ].joined(separator: ":")
+            let address = PCIAddress(
+                domain: function.domain, bus: function.bus, device: function.device, function: function.function)
             let deviceClass = part(function.class_id, 4)
             guard deviceClass.hasPrefix("02") || others.contains(address) else { return nil }
             return Facts.NIC(
@@ -105,7 +104,7 @@ extension Facts.NIC {
         return models.joined(separator: ", ")
     }
 
-    private init(_ tree: FileTree, _ address: String, id: String, name: String, deviceClass: String) {
+    private init(_ tree: FileTree, _ address: PCIAddress, id: String, name: String, deviceClass: String) {
         let folder = "/sys/bus/pci/devices/\(address)"
         let override = tree.line("\(folder)/driver_override")
         self.init(

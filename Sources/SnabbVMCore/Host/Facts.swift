@@ -90,7 +90,7 @@ struct Facts: Codable, Equatable {
     }
 
     /// Reads also what ports are made of.
-    mutating func addDevices(_ tree: FileTree = FileTree(), and others: Set<String> = []) throws(Failure) {
+    mutating func addDevices(_ tree: FileTree = FileTree(), and others: Set<PCIAddress> = []) throws(Failure) {
         iommu = IOMMU(tree)
         nics = try NIC.all(tree, and: others)
         interfaces = Interface.all(tree)

@@ -5,7 +5,7 @@ extension Facts {
     /// A Linux network interface, as far as taking it away would matter to somebody.
     struct Interface: Codable, Equatable {
         var name: String
-        var mac: String?
+        var mac: MACAddress?
         var mtu = 1500
         var isUp: Bool
         /// nil while it is down.
@@ -28,7 +28,7 @@ extension Facts.Interface {
         return tree.names(folder).filter { tree.exists("\(folder)/\($0)/flags") }.map { name in
             let flags = tree.line("\(folder)/\(name)/flags").flatMap { UInt32($0.dropFirst(2), radix: 16) } ?? 0
             return Facts.Interface(
-                name: name, mac: tree.line("\(folder)/\(name)/address"),
+                name: name, mac: tree.line("\(folder)/\(name)/address").flatMap { MACAddress($0) },
                 mtu: tree.number("\(folder)/\(name)/mtu") ?? 1500, isUp: flags & up != 0,
                 hasLink: tree.number("\(folder)/\(name)/carrier").map { $0 == 1 },
                 uppers: tree.names("\(folder)/\(name)").filter { $0.hasPrefix("upper_") }.map {

@@ -21,7 +21,8 @@ extension Facts {
 
     struct Link: Codable, Equatable {
         var name: String
-        var mac: String?
+        /// nil where it is none of Ethernet.
+        var mac: MACAddress?
         var mtu: Int
         var isUp: Bool
         /// veth, bridge, tun, macvtap …; nil for a device.
@@ -57,7 +58,7 @@ extension Facts {
 
     struct Neighbour: Codable, Equatable {
         var address: IPAddress
-        var mac: String
+        var mac: MACAddress
         var device: String
     }
 
@@ -99,8 +100,8 @@ extension Facts.Network {
         isOwn = Self.isOwn(tree)
         namespace = Self.currentNamespace
         self.neighbours = (neighbours.array ?? []).compactMap { json in
-            guard let address = json["dst"]?.string.flatMap({ IPAddress($0) }), let mac = json["lladdr"]?.string,
-                let device = json["dev"]?.string
+            guard let address = json["dst"]?.string.flatMap({ IPAddress($0) }),
+                let mac = json["lladdr"]?.string.flatMap({ MACAddress($0) }), let device = json["dev"]?.string
             else { return nil }
             return Facts.Neighbour(address: address, mac: mac, device: device)
         }
@@ -160,7 +161,7 @@ extension Facts.Link {
     fileprivate init?(_ json: JSON, _ tree: FileTree) {
         guard let name = json["ifname"]?.string else { return nil }
         self.name = name
-        mac = json["address"]?.string
+        mac = json["address"]?.string.flatMap { MACAddress($0) }
         mtu = Int(json["mtu"]?.integer ?? 1500)
         isUp = (json["flags"]?.array ?? []).contains { $0.string == "UP" }
         kind = json["linkinfo"]?["info_kind"]?.string

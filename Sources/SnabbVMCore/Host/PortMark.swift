@@ -47,7 +47,7 @@ struct PortMark: Codable, Equatable {
     var holder: String { "machine \(machine)'s on \(host)" }
 
     /// How to take it from there.
-    func release(_ address: String) -> String { "snabbvm release --force-port \(address)" }
+    func release(_ address: PCIAddress) -> String { "snabbvm release --force-port \(address)" }
 
     /// Of a device, by its folder, if it bears one.
     init?(of folder: String, _ tree: FileTree = FileTree()) {
@@ -66,7 +66,7 @@ struct PortMark: Codable, Equatable {
 
 /// A NIC as it was before it became ours: all that it takes to give it back.
 struct NICState: Codable, Equatable {
-    var address: String
+    var address: PCIAddress
     var mark: PortMark
     /// What `driver_override` said before.
     var override: String?

@@ -8,7 +8,7 @@ struct NICStatus: Codable, Equatable {
 
     var name: String
     var mode: NetworkMode
-    var mac: String
+    var mac: MACAddress
     var interface: String?
     var bridge: String?
     var device: String?
@@ -22,7 +22,7 @@ struct NICStatus: Codable, Equatable {
     var reachedAt: IPAddress?
 
     /// What the guest asked for and took is surest; then what it says itself; then what it was meant to have.
-    init(_ plan: NetworkPlan, leases: [String: [IPAddress]], guest: [GuestInterface]?) {
+    init(_ plan: NetworkPlan, leases: [MACAddress: [IPAddress]], guest: [GuestInterface]?) {
         (name, mode, mac, interface) = (plan.name, plan.mode, plan.mac, plan.interface)
         (bridge, device, mtu, reachedAt) = (plan.bridge, plan.device, plan.mtu, plan.reachedAt)
         (gateways, nameservers) = (plan.addresses.compactMap(\.gateway), plan.nameservers)

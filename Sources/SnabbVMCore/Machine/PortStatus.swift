@@ -24,7 +24,7 @@ struct PortStatus: Codable, Equatable {
     var port: PortSource
     var engine: EngineName
     var driver: String
-    var mac: String?
+    var mac: MACAddress?
     var state: State
     var pid: Int32?
     var restarts: Int

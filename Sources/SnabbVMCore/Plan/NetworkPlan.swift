@@ -3,7 +3,7 @@ struct NetworkPlan: Codable, Equatable {
     /// As the guest counts its interfaces.
     var name: String
     var mode: NetworkMode
-    var mac: String
+    var mac: MACAddress
     var model: String
     /// The container's interface, and the bridge that the machine's NIC is in.
     var interface: String?
@@ -128,7 +128,7 @@ extension Facts.Link {
         }
     }
 
-    var hasMAC: Bool { mac.flatMap { MACAddress($0) }?.bytes.contains { $0 != 0 } == true }
+    var hasMAC: Bool { mac?.bytes.contains { $0 != 0 } == true }
 }
 
 extension Facts.Privileges {

@@ -291,11 +291,10 @@ extension Plan {
     }
 
     /// Locally administered, the same at each start, and another for each machine and port.
-    static func macAddress(_ uuid: String, _ port: String) -> String {
+    static func macAddress(_ uuid: String, _ port: String) -> MACAddress {
         let digest = stableDigest("mac", uuid, port)
-        let first = (UInt64(digest >> 40) & 0xfc) | 0x02
-        let bytes = [first] + (0..<5).map { (digest >> (8 * UInt64($0))) & 0xff }
-        return bytes.map { hexadecimal($0, digits: 2) }.joined(separator: ":")
+        let bytes = [40, 0, 8, 16, 24, 32].map { UInt8(truncatingIfNeeded: digest >> UInt64($0)) }
+        return MACAddress(bytes: [bytes[0] & 0xfc | 0x02] + bytes[1...])
     }
 
     // MARK: - Consoles

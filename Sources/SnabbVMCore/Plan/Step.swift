@@ -23,9 +23,9 @@ enum Step: Codable, Equatable {
     /// Makes sure that the NICs are ours and nobody else's.
     case confirm([NICState])
     /// Lets the devices of an IOMMU group see the memory's own addresses.
-    case iommuType(group: Int, type: String, of: String)
+    case iommuType(group: Int, type: String, of: PCIAddress)
     /// Gives a NIC of ours to this driver, whatever its id.
-    case bind(address: String, driver: String, mark: PortMark)
+    case bind(address: PCIAddress, driver: String, mark: PortMark)
     case interfaceUp(name: String)
     case tap(name: String, isMultiQueue: Bool)
     /// A device file, by its numbers `major:minor`, for who opens it for the machine.

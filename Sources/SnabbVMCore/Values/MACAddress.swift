@@ -8,7 +8,15 @@ struct MACAddress: Hashable, TextCodable {
         if parts.count != 6 || bytes.count != 6 { return nil }
     }
 
+    /// One that a NIC can have.
+    init?(unicast text: String) {
+        self.init(text)
+        if !isUnicast { return nil }
+    }
+
     init(bytes: some Sequence<UInt8>) { self.bytes = Array(bytes) }
+
+    var isUnicast: Bool { bytes[0] & 1 == 0 }
 
     var description: String { bytes.map { hexadecimal(UInt64($0), digits: 2) }.joined(separator: ":") }
 }
