@@ -41,19 +41,10 @@ struct PortMark: Codable, Equatable {
         }
     }
 
-    /// What this container or host calls itself.
-    static var thisHost: String { FileTree().line("/proc/sys/kernel/hostname") ?? "localhost" }
-
     var holder: String { "machine \(machine)'s on \(host)" }
 
     /// How to take it from there.
     func release(_ address: PCIAddress) -> String { "snabbvm release --force-port \(address)" }
-
-    /// Of a device, by its folder, if it bears one.
-    init?(of folder: String, _ tree: FileTree = FileTree()) {
-        guard let mark = tree.line("\(folder)/driver_override").flatMap(PortMark.init) else { return nil }
-        self = mark
-    }
 
     var text: String {
         var words = ["snabbvm", "machine=\(machine)", "host=\(host)"]
@@ -62,16 +53,4 @@ struct PortMark: Codable, Equatable {
         if let iommuType { words.append("iommu=\(iommuType)") }
         return words.joined(separator: " ")
     }
-}
-
-/// A NIC as it was before it became ours: all that it takes to give it back.
-struct NICState: Codable, Equatable {
-    var address: PCIAddress
-    var mark: PortMark
-    /// What `driver_override` said before.
-    var override: String?
-    /// The driver that we give it to while it is ours.
-    var binds: String?
-
-    var folder: String { "/sys/bus/pci/devices/\(address)" }
 }

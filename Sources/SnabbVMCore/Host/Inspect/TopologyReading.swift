@@ -1,22 +1,8 @@
-extension Facts {
-    /// Which processors there are to choose from, and where they are.
-    struct Topology: Codable, Equatable {
-        /// The processors that this process may use.
-        var allowed: [Int]
-        /// Those that the kernel keeps free of everything that is not put there by name.
-        var isolated: [Int] = []
-        /// Processors by NUMA node; empty where the kernel knows no nodes.
-        var nodes: [Int: [Int]] = [:]
-        /// For each processor those that share its core.
-        var siblings: [Int: [Int]] = [:]
-    }
-}
-
 extension Facts.Topology {
     init(_ tree: FileTree) {
         let status = (tree.text("/proc/self/status") ?? "").split(separator: "\n")
         let list = status.first { $0.hasPrefix("Cpus_allowed_list:") }?.split(separator: "\t").last.map(String.init)
-        isolated = tree.line("/sys/devices/system/cpu/isolated")?.numberList ?? []
+        self.init(allowed: [], isolated: tree.line("/sys/devices/system/cpu/isolated")?.numberList ?? [])
         // An isolated processor is nobody's until it is asked for; one that is switched off, or not this container's, is not
         // to be had.
         var all = Set(list?.numberList ?? []).union(isolated)
@@ -35,6 +21,4 @@ extension Facts.Topology {
             siblings[cpu] = tree.line(path)?.numberList
         }
     }
-
-    func node(of cpu: Int) -> Int? { nodes.first { $0.value.contains(cpu) }?.key }
 }

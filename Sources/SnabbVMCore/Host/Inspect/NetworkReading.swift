@@ -1,95 +1,6 @@
 import Glibc
 
-extension Facts {
-    /// The network that the launcher is in: a container's own, or the host's.
-    struct Network: Codable, Equatable {
-        /// Not the one in which the host itself is.
-        var isOwn: Bool
-        /// Which network namespace it is.
-        var namespace: UInt64 = 0
-        var links: [Link] = []
-        var routes: [Route] = []
-        /// Those that were set by hand for good.
-        var neighbours: [Neighbour] = []
-        var nameservers: [IPAddress] = []
-        var searchDomains: [String] = []
-        /// Which interfaces forward packets, `ipv4/eth0` and so on; and whether that can be changed.
-        var forwarding: [String: Bool] = [:]
-        var canSetForwarding = false
-        var hasVhost = false
-    }
-
-    struct Link: Codable, Equatable {
-        var name: String
-        /// nil where it is none of Ethernet.
-        var mac: MACAddress?
-        var mtu: Int
-        var isUp: Bool
-        /// veth, bridge, tun, macvtap …; nil for a device.
-        var kind: String?
-        var master: String?
-        var addresses: [Address] = []
-        var tap: Tap?
-        /// The device file of a macvtap, by its numbers.
-        var macvtap: String?
-        /// Whether it listens to routers (1), even if it is one itself (2).
-        var acceptsAdvertisements: Int?
-        var hasIPv6 = true
-
-        /// Those that it was given.
-        var ownAddresses: [Address] { addresses.filter { !$0.isLinkLocal } }
-
-        struct Tap: Codable, Equatable {
-            /// Who may open it; nil for anybody.
-            var owner: UInt32?
-            var hasGroup = false
-            var isMultiQueue = false
-        }
-    }
-
-    struct Address: Codable, Equatable {
-        var address: NetworkAddress
-        /// Given to it by the kernel because of its MAC address.
-        var isLinkLocal = false
-        /// What `ip address add` is told, after the address; the label apart, since it holds the interface's name.
-        var words: [String] = []
-        var label: String?
-    }
-
-    struct Neighbour: Codable, Equatable {
-        var address: IPAddress
-        var mac: MACAddress
-        var device: String
-    }
-
-    struct Route: Codable, Equatable {
-        var family: IPAddress.Family
-        /// `0.0.0.0/0` for the default route.
-        var destination: NetworkAddress
-        var gateway: IPAddress?
-        var device: String
-        /// The kernel makes it with an address.
-        var isAutomatic = false
-        /// What `ip route add` is told, but for the device; nil for what can't be told so.
-        var words: [String]?
-        var isMain = true
-    }
-}
-
 extension Facts.Network {
-    func link(_ name: String) -> Facts.Link? { links.first { $0.name == name } }
-
-    func defaultRoute(of device: String, _ family: IPAddress.Family) -> Facts.Route? {
-        routes.first { $0.device == device && $0.family == family && $0.destination.prefix == 0 && $0.isMain }
-    }
-
-    /// The interface that leads out: with the default route, or called eth0, as engines do.
-    var uplink: Facts.Link? {
-        let leading = routes.filter { $0.destination.prefix == 0 && $0.isMain && $0.gateway != nil }
-        if let route = leading.first(where: { $0.family == .four }) ?? leading.first { return link(route.device) }
-        return links.first { $0.name == "eth0" && $0.isUp && $0.master == nil }
-    }
-
     /// Files of `/proc/sys` that say whether the host's own network is this one: only there are the settings of all.
     static func isOwn(_ tree: FileTree) -> Bool {
         tree.exists("/proc/sys/net") && !tree.exists("/proc/sys/net/core/dev_weight")
@@ -97,7 +8,7 @@ extension Facts.Network {
 
     /// From what `ip -json -details address` and `ip -json route show table all` print.
     init(_ tree: FileTree, addresses: JSON, routes: JSON, neighbours: JSON = []) {
-        isOwn = Self.isOwn(tree)
+        self.init(isOwn: Self.isOwn(tree))
         namespace = Self.currentNamespace
         self.neighbours = (neighbours.array ?? []).compactMap { json in
             guard let address = json["dst"]?.string.flatMap({ IPAddress($0) }),
@@ -116,19 +27,6 @@ extension Facts.Network {
     }
 
     static var currentNamespace: UInt64 { (try? Files.status("/proc/self/ns/net")).map { UInt64($0.st_ino) } ?? 0 }
-
-    static func advertisementsFile(_ link: String) -> String { "/proc/sys/net/ipv6/conf/\(link)/accept_ra" }
-
-    /// Whether it has learned from routers what they tell.
-    func listens(_ link: Facts.Link) -> Bool {
-        link.acceptsAdvertisements == 1
-            && routes.contains { $0.device == link.name && $0.words?.contains("ra") == true }
-    }
-
-    static func forwardingFile(_ key: String) -> String {
-        let parts = key.split(separator: "/", maxSplits: 1)
-        return "/proc/sys/net/\(parts[0])/conf/\(parts[1])/forwarding"
-    }
 
     static func resolver(_ text: String) -> (servers: [IPAddress], search: [String]) {
         var servers: [IPAddress] = []
@@ -160,10 +58,9 @@ extension String {
 extension Facts.Link {
     fileprivate init?(_ json: JSON, _ tree: FileTree) {
         guard let name = json["ifname"]?.string else { return nil }
-        self.name = name
-        mac = json["address"]?.string.flatMap { MACAddress($0) }
-        mtu = Int(json["mtu"]?.integer ?? 1500)
-        isUp = (json["flags"]?.array ?? []).contains { $0.string == "UP" }
+        let mac = json["address"]?.string.flatMap { MACAddress($0) }
+        let isUp = (json["flags"]?.array ?? []).contains { $0.string == "UP" }
+        self.init(name: name, mac: mac, mtu: Int(json["mtu"]?.integer ?? 1500), isUp: isUp)
         kind = json["linkinfo"]?["info_kind"]?.string
         master = json["master"]?.string
         addresses = (json["addr_info"]?.array ?? []).compactMap(Facts.Address.init)
@@ -190,7 +87,7 @@ extension Facts.Address {
         guard let local = json["local"]?.string.flatMap({ IPAddress($0) }), let prefix = json["prefixlen"]?.integer,
             json["temporary"]?.bool != true
         else { return nil }
-        address = NetworkAddress(local, prefix: Int(prefix))
+        self.init(address: NetworkAddress(local, prefix: Int(prefix)))
         isLinkLocal = json["scope"]?.string == "link" && local.isSix
         label = json["label"]?.string
         // With a peer, the prefix is the peer's.
@@ -231,15 +128,13 @@ extension Facts.Route {
         // What the kernel has there it makes by itself.
         let isOdd = fields["table"]?.string == "local" || fields["type"]?.string.map { $0 != "unicast" } ?? false
         if isOdd, fields["protocol"]?.string == "kernel" { return nil }
-        self.device = device
         let via = fields["via"]?["host"]?.string
-        gateway = (fields["gateway"]?.string ?? via).flatMap { IPAddress($0) }
-        let isSix = fields["pref"] != nil || destination.contains(":")
-        family = isSix ? .six : .four
+        let family = fields["pref"] != nil || destination.contains(":") ? IPAddress.Family.six : .four
         let whole = destination.contains("/") ? destination : "\(destination)/\(family.bits)"
         let any = NetworkAddress(IPAddress(family, 0), prefix: 0)
         guard let parsed = destination == "default" ? any : NetworkAddress(whole) else { return nil }
-        self.destination = parsed
+        self.init(family: family, destination: parsed, device: device)
+        gateway = (fields["gateway"]?.string ?? via).flatMap { IPAddress($0) }
         isAutomatic = fields["protocol"]?.string == "kernel"
         isMain = fields["table"] == nil || fields["table"]?.string == "main"
         words =

@@ -1,83 +1,7 @@
 import CLinux
 import Glibc
 
-/// What the host is, as far as a plan depends on it.
-struct Facts: Codable, Equatable {
-    var cpu: CPU
-    var kvm: KVM
-    var memory: Memory
-    var hugepages: [HugepagePool]
-    /// Where hugetlbfs is mounted, with the options that say its page size.
-    var hugetlbfs: [String]
-    var privileges: Privileges
-    var tools: Tools
-    // What only ports, and who lists the host, need to know.
-    var iommu: IOMMU?
-    var nics: [NIC]?
-    var interfaces: [Interface]?
-    var topology: Topology?
-    /// Only what the machine's own NICs need to know.
-    var network: Network?
-    var pciAccess: PCIAccess?
-
-    struct CPU: Codable, Equatable {
-        var model: String
-        var count: Int
-        /// Its IOMMU corrupts what Snabb's DMA does, so it must be off there.
-        var isSandyBridge: Bool
-    }
-
-    struct KVM: Codable, Equatable {
-        enum State: String, Codable { case usable, absent, notPermitted, cannotRunGuests }
-        var state: State
-        /// Who must QEMU be to open it: the group of the device, anyone, or root alone.
-        var group: UInt32?
-        var forAnyone = false
-        var modules: [String] = []
-    }
-
-    struct Memory: Codable, Equatable {
-        var total: ByteCount
-        var available: ByteCount
-        /// What the container may use, if that is limited.
-        var limit: ByteCount?
-    }
-
-    struct HugepagePool: Codable, Equatable {
-        var node: Int?
-        var pageSize: ByteCount
-        var total: Int
-        var free: Int
-    }
-
-    struct Privileges: Codable, Equatable {
-        var uid: UInt32
-        var inContainer: Bool
-        /// Below this port number only root may listen.
-        var firstUnprivilegedPort: Int
-        var capabilities: UInt64
-        /// Whether /dev/net/tun opens, without which there are no taps.
-        var hasTun = true
-        /// As which QEMU is to run, when it is not to have the rights of who started us.
-        var qemuUser: User?
-    }
-
-    struct Tools: Codable, Equatable {
-        var qemu: String?
-        var qemuImg: String?
-        var xorriso: String?
-        var tmux: String?
-        var cp: String?
-        var snabb: String?
-        var ip: String?
-        var nft: String?
-        var dnsmasq: String?
-        var passt: String?
-        var testpmd: String?
-        var firmwareCode: String?
-        var firmwareVariables: String?
-    }
-
+extension Facts {
     /// Reads what each start needs: some twenty small files.
     static func read(_ tree: FileTree = FileTree(), for arguments: Arguments, searchPath: String) throws(Failure)
         -> Facts
@@ -102,18 +26,17 @@ struct Facts: Codable, Equatable {
 extension Facts.CPU {
     init(_ tree: FileTree) {
         var fields: [String: String] = [:]
-        count = 0
+        var count = 0
         for line in (tree.text("/proc/cpuinfo") ?? "").split(separator: "\n") {
             let parts = line.split(separator: ":", maxSplits: 1).map { String($0).trimmed }
             guard let name = parts.first else { continue }
             if name == "processor" { count += 1 }
             if fields[name] == nil { fields[name] = parts.count > 1 ? parts[1] : "" }
         }
-        count = max(count, 1)
-        model = fields["model name"] ?? "unknown"
-        isSandyBridge =
+        let isSandyBridge =
             fields["vendor_id"] == "GenuineIntel" && fields["cpu family"] == "6"
             && ["42", "45"].contains(fields["model"])
+        self.init(model: fields["model name"] ?? "unknown", count: max(count, 1), isSandyBridge: isSandyBridge)
     }
 }
 
@@ -122,18 +45,15 @@ extension Facts.KVM {
 
     /// The device alone says little: with the pvm module it opens, and an ordinary guest kernel hangs at boot.
     init(_ tree: FileTree) {
-        modules = tree.names("/sys/module").filter { $0.hasPrefix("kvm") }
-        guard let status = try? Files.status(tree.path(Self.device)) else {
-            state = .absent
-            return
-        }
+        self.init(state: .absent, modules: tree.names("/sys/module").filter { $0.hasPrefix("kvm") })
+        guard let status = try? Files.status(tree.path(Self.device)) else { return }
         if status.st_mode & 0o060 == 0o060 { group = status.st_gid }
         forAnyone = status.st_mode & 0o006 == 0o006
         do throws(Errno) {
             _ = try Descriptor.open(tree.path(Self.device), O_RDWR)
             state = modules.contains("kvm_intel") || modules.contains("kvm_amd") ? .usable : .cannotRunGuests
         } catch {
-            state = error == .denied || error == .notPermitted ? .notPermitted : .absent
+            if error == .denied || error == .notPermitted { state = .notPermitted }
         }
     }
 }
@@ -145,8 +65,9 @@ extension Facts.Memory {
             let parts = line.split(whereSeparator: { $0 == ":" || $0 == " " })
             if parts.count > 1, let kilobytes = UInt64(parts[1]) { fields[String(parts[0])] = kilobytes }
         }
-        total = ByteCount((fields["MemTotal"] ?? 0) << 10)
-        available = ByteCount((fields["MemAvailable"] ?? fields["MemFree"] ?? 0) << 10)
+        self.init(
+            total: ByteCount((fields["MemTotal"] ?? 0) << 10),
+            available: ByteCount((fields["MemAvailable"] ?? fields["MemFree"] ?? 0) << 10))
         let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         let limits = files.compactMap { tree.line($0).flatMap(UInt64.init) }
         // Without a limit the second file holds a number beyond any machine.
@@ -187,16 +108,17 @@ extension Facts.HugepagePool {
 
 extension Facts.Privileges {
     init(_ tree: FileTree, qemuUser name: String) throws(Failure) {
-        uid = geteuid()
-        inContainer =
+        let inContainer =
             tree.exists("/.dockerenv") || tree.exists("/run/.containerenv")
             || (tree.text("/proc/1/environ") ?? "").split(separator: "\0").contains { $0.hasPrefix("container=") }
             || Environment.current["KUBERNETES_SERVICE_HOST"] != nil
-        firstUnprivilegedPort = tree.number("/proc/sys/net/ipv4/ip_unprivileged_port_start") ?? 1024
         let status = (tree.text("/proc/self/status") ?? "").split(separator: "\n")
         let effective = status.first { $0.hasPrefix("CapEff:") }?.split(separator: "\t").last
-        capabilities = effective.flatMap { UInt64($0, radix: 16) } ?? 0
-        hasTun = access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0
+        self.init(
+            uid: geteuid(), inContainer: inContainer,
+            firstUnprivilegedPort: tree.number("/proc/sys/net/ipv4/ip_unprivileged_port_start") ?? 1024,
+            capabilities: effective.flatMap { UInt64($0, radix: 16) } ?? 0,
+            hasTun: access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0)
         guard uid == 0, let user = try User.named(name, in: tree) else { return }
         if !canRunOthers, name != Arguments().qemuUser {
             throw Failure(
@@ -235,17 +157,10 @@ extension Facts.Tools {
     init(_ tree: FileTree, qemu: String, searchPath: String) {
         let find = { Files.findProgram($0, path: searchPath) }
         let findForRoot = { Files.findProgramForRoot($0, path: searchPath) }
-        self.qemu = find(qemu)
-        qemuImg = find("qemu-img")
-        xorriso = find("xorriso")
-        tmux = find("tmux")
-        cp = find("cp")
-        snabb = find("snabb")
-        ip = findForRoot("ip")
-        nft = findForRoot("nft")
-        dnsmasq = findForRoot("dnsmasq")
-        passt = find("passt")
-        testpmd = find("dpdk-testpmd")
+        self.init(
+            qemu: find(qemu), qemuImg: find("qemu-img"), xorriso: find("xorriso"), tmux: find("tmux"),
+            cp: find("cp"), snabb: find("snabb"), ip: findForRoot("ip"), nft: findForRoot("nft"),
+            dnsmasq: findForRoot("dnsmasq"), passt: find("passt"), testpmd: find("dpdk-testpmd"))
         if let pair = Self.firmware.first(where: { tree.exists($0.0) && tree.exists($0.1) }) {
             (firmwareCode, firmwareVariables) = pair
         }
