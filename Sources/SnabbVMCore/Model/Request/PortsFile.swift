@@ -1,15 +1,5 @@
 /// A file of ports: a JSON array of objects, each with `port` (what an argument would name) and any of the keys.
 enum PortsFile {
-    private static let most = 1 << 20
-
-    static func read(_ path: String) throws(Failure) -> [PortRequest] {
-        let bytes: [UInt8]
-        do throws(Errno) { bytes = try Files.read(path, limit: most) } catch {
-            throw Failure(.usage, "read --ports-file", path, error)
-        }
-        return try parse(bytes, path: path)
-    }
-
     static func parse(_ bytes: [UInt8], path: String) throws(Failure) -> [PortRequest] {
         let json: JSON
         do throws(JSONSyntaxError) { json = try JSON(parsing: bytes) } catch {

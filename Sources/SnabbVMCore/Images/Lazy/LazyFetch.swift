@@ -3,7 +3,7 @@ import Glibc
 /// A machine boots at once, and reads here what is not all here yet.
 extension FetchWorker {
     /// Whether it can be done so; if not, it was said why, or a plain fetch says it better.
-    func fetchLazily(_ address: Address, _ known: ImageCache.Entry?, _ expected: Digest?) throws -> Bool {
+    func fetchLazily(_ address: ImageURL, _ known: ImageCache.Entry?, _ expected: Digest?) throws -> Bool {
         switch try LazyProbe(address, web!, known: known?.record.validators, loop).ask() {
         case .notModified, .trouble: return false
         case .no(let why):
@@ -35,7 +35,7 @@ extension FetchWorker {
     }
 
     /// The process that served it has died, and the machine still reads.
-    func goOn(serving image: DiskImage, _ address: Address) throws {
+    func goOn(serving image: DiskImage, _ address: ImageURL) throws {
         isServing = true
         let expected = try expectedDigest()
         // It may have died after the last byte.
@@ -63,7 +63,7 @@ extension FetchWorker {
 private final class Serving {
     private let worker: FetchWorker
     private let part: PartialFile
-    private let address: Address
+    private let address: ImageURL
     private let expected: Digest?
     private let server: NBDServer
     let transfer: Transfer
@@ -72,7 +72,7 @@ private final class Serving {
     private var outcome: Transfer.Outcome?
     private var isStalled = false
 
-    init(_ worker: FetchWorker, _ part: PartialFile, _ address: Address, _ expected: Digest?) throws {
+    init(_ worker: FetchWorker, _ part: PartialFile, _ address: ImageURL, _ expected: Digest?) throws {
         self.worker = worker
         self.part = part
         self.address = address

@@ -5,7 +5,7 @@ extension FetchWorker {
 
     /// Who says what the image must be.
     var checkedBy: String? {
-        request.checksum.map { "\(Address($0)?.shown ?? $0)" + (request.keyring.map { " signed by \($0)" } ?? "") }
+        request.checksum.map { "\(ImageURL($0)?.shown ?? $0)" + (request.keyring.map { " signed by \($0)" } ?? "") }
     }
 
     func compare(_ found: Digest, _ expected: Digest, _ consequence: String = "nothing of it was kept") throws(Failure)
@@ -31,7 +31,7 @@ extension FetchWorker {
     }
 
     private func digestFromList(_ place: String) throws -> Digest {
-        let address = Address(place)
+        let address = ImageURL(place)
         if let address { try address.refuseUnknown() }
         let shown = address?.shown ?? place
         guard var list = try text(place) else {
@@ -59,14 +59,14 @@ extension FetchWorker {
 
     /// A small file from anywhere; nil where there is none.
     private func text(_ place: String) throws -> [UInt8]? {
-        let path = Address(place).map { $0.scheme == "file" ? $0.path : nil } ?? place
+        let path = ImageURL(place).map { $0.scheme == "file" ? $0.path : nil } ?? place
         if let path {
             do throws(Errno) { return try Files.read(path, limit: FetchWorker.longestText) } catch {
                 if error == .notFound { return nil }
                 throw Failure(.checksum, "read", path, error)
             }
         }
-        guard let address = Address(place), let web else { return nil }
+        guard let address = ImageURL(place), let web else { return nil }
         var failures = 0
         while true {
             let (content, failure) = try ask(address, web)
@@ -83,7 +83,7 @@ extension FetchWorker {
         }
     }
 
-    private func ask(_ address: Address, _ web: Web) throws -> ([UInt8], WebFailure?) {
+    private func ask(_ address: ImageURL, _ web: Web) throws -> ([UInt8], WebFailure?) {
         var content: [UInt8] = []
         var failure: WebFailure?
         var isOver = false

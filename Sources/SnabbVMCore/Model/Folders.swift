@@ -11,25 +11,22 @@ struct Folders: Codable, Equatable {
     var images: String
     var name: String
 
-    init(_ arguments: Arguments, uid: UInt32) {
+    /// `arguments` with full paths only; `runtimeFolder` is what XDG_RUNTIME_DIR says.
+    init(absolute arguments: Arguments, uid: UInt32, runtimeFolder: String?) {
         name = arguments.name
-        base = arguments.runFolder.map(Files.absolute) ?? Folders.defaultBase(uid: uid)
-        let place = arguments.scratch.map(Files.absolute) ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
+        let own = runtimeFolder.map { "\($0)/snabbvm" } ?? "/tmp/snabbvm-\(uid)"
+        base = arguments.runFolder ?? (uid == 0 ? "/run/snabbvm" : own)
+        let place = arguments.scratch ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
         // A kept disk is worth nothing without the image that it stands on.
-        images = arguments.cache.map(Files.absolute) ?? "\(arguments.state.map(Files.absolute) ?? place)/images"
+        images = arguments.cache ?? "\(arguments.state ?? place)/images"
         if let state = arguments.state {
-            disks = Files.absolute(state)
+            disks = state
             disksAreKept = true
         } else {
             scratch = place
             disks = "\(place)/\(name)"
             disksAreKept = false
         }
-    }
-
-    static func defaultBase(uid: UInt32) -> String {
-        if uid == 0 { return "/run/snabbvm" }
-        return Environment.current["XDG_RUNTIME_DIR"].map { "\($0)/snabbvm" } ?? "/tmp/snabbvm-\(uid)"
     }
 
     /// The lock and the ledger are one file: whoever holds its lock is the machine's launcher.

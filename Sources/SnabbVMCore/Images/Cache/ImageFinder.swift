@@ -1,40 +1,16 @@
 import Glibc
 
-/// Finds the files that a user names: where the container mounts the user's folder, then in the working folder.
+/// Finds images by what a user calls them.
 struct ImageFinder {
-    var sharedFolder = "/u"
+    var files = FileFinder()
     var demoFolder: String
     /// Lists of names for images, the last word last.
     var catalogs: [String] = []
+    /// Where fetched images are kept.
+    var cache = ""
 
-    /// `others` knows more names that could have been meant.
-    func find(
-        _ name: String, what: String, kind: FailureKind = .image, others: (String) -> String? = { _ in nil }
-    ) throws(Failure) -> String {
-        if let address = Address(name) {
-            throw Failure(
-                kind, "use \(what)", address.shown, "only images are fetched", remedy: "download it, and give the file")
-        }
-        let places = places(name)
-        guard let path = places.first(where: { access($0, F_OK) == 0 }) else {
-            let near = nearest(name, places) ?? others(name)
-            throw Failure(
-                kind, "find \(what)", name,
-                name.hasPrefix("/")
-                    ? "there is no such file" : "it is neither in \(sharedFolder) nor in \(Files.currentFolder)",
-                remedy: near.map { "did you mean \($0)?" })
-        }
-        if Files.isFolder(path) { throw Failure(kind, "use \(what)", path, "it is a folder") }
-        do throws(Errno) {
-            _ = try Descriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
-            return try Files.resolved(path)
-        } catch {
-            throw Failure(kind, "read \(what)", path, error)
-        }
-    }
-
-    private func places(_ name: String) -> [String] {
-        name.hasPrefix("/") ? [name] : ["\(sharedFolder)/\(name)", Files.absolute(name)]
+    func find(_ name: String, what: String, kind: FailureKind = .image) throws(Failure) -> String {
+        try files.find(name, what: what, kind: kind)
     }
 
     /// The demo machine, made when the program was built.
@@ -46,13 +22,6 @@ struct ImageFinder {
                 remedy: "make it with `make demo`, or say where it is with --share-dir")
         }
         return path
-    }
-
-    private func nearest(_ name: String, _ places: [String]) -> String? {
-        let parts = name.split(separator: "/")
-        guard let last = parts.last else { return nil }
-        let folders = places.map { String($0.dropLast(last.count)) }
-        return String(last).nearest(among: folders.flatMap { Files.names($0) })
     }
 }
 
@@ -68,7 +37,7 @@ extension ImageFinder {
         if name == "demo" { return .disk(try demo()) }
         guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
         var request = FetchRequest(
-            source: .file(name), cache: Folders(arguments, uid: facts.privileges.uid).images,
+            source: .file(name), cache: cache,
             cacheIsDefault: arguments.cache == nil, web: arguments.web,
             checksum: arguments.checksum, keyring: arguments.keyring.map(Files.absolute), format: arguments.format,
             member: arguments.member, maxSize: arguments.maxSize?.bytes, worker: facts.privileges.qemuUser,
@@ -79,19 +48,20 @@ extension ImageFinder {
             request.web.caCertificates = try find(file, what: "file of certificates", kind: .usage)
         }
         if let keyring = arguments.keyring { request.keyring = try find(keyring, what: "keyring", kind: .usage) }
-        if let checksum = arguments.checksum, case .list(let list) = ChecksumRequest(checksum), Address(list) == nil {
+        if let checksum = arguments.checksum, case .list(let list) = ChecksumRequest(checksum), ImageURL(list) == nil {
             request.checksum = try find(list, what: "list of checksums", kind: .usage)
         }
-        if let reference = OCIReference.parse(name, exists: { path in places(path).contains { access($0, F_OK) == 0 } })
+        if let reference = OCIReference.parse(
+            name, exists: { path in files.places(path).contains { access($0, F_OK) == 0 } })
         {
             request.source = .oci(path: try folderOrFile(reference.path), tag: reference.tag)
             return .fetch(request)
         }
-        if let address = Address(name) { return try locate(address, &request) }
+        if let address = ImageURL(name) { return try locate(address, &request) }
         return try locateFile(name, &request)
     }
 
-    private func locate(_ address: Address, _ request: inout FetchRequest) throws(Failure) -> ImageLocation {
+    private func locate(_ address: ImageURL, _ request: inout FetchRequest) throws(Failure) -> ImageLocation {
         try address.refuseUnknown()
         if address.scheme == "file" { return try locateFile(address.path, &request) }
         request.source = .url(address)
@@ -100,10 +70,10 @@ extension ImageFinder {
 
     private func locateFile(_ name: String, _ request: inout FetchRequest) throws(Failure) -> ImageLocation {
         // Most images are files, for which no list need be read.
-        let isThere = places(name).contains { access($0, F_OK) == 0 }
+        let isThere = files.places(name).contains { access($0, F_OK) == 0 }
         let catalog = isThere ? nil : try ImageCatalog(files: catalogs)
         if let entry = catalog?.entries[name] {
-            guard let address = Address(entry.url) else {
+            guard let address = ImageURL(entry.url) else {
                 throw Failure(.usage, "use", entry.file, "the url of \(name) is none")
             }
             if request.checksum == nil {
@@ -111,7 +81,7 @@ extension ImageFinder {
             }
             return try locate(address, &request)
         }
-        let path = try find(name, what: "image", others: { catalog?.nearest($0) })
+        let path = try files.find(name, what: "image", others: { catalog?.nearest($0) })
         let (_, head) = try ImageInspection.open(path)
         let isPlain = request.checksum == nil && (head.packer == nil || request.format != nil)
         request.source = .file(path)
@@ -119,7 +89,7 @@ extension ImageFinder {
     }
 
     private func folderOrFile(_ name: String) throws(Failure) -> String {
-        if let path = places(name).first(where: Files.isFolder) { return path }
+        if let path = files.places(name).first(where: Files.isFolder) { return path }
         return try find(name, what: "container image")
     }
 

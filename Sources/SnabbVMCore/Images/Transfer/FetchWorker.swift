@@ -53,7 +53,7 @@ final class FetchWorker {
         source += (request.member.map { "\0member \($0)" } ?? "") + (request.format.map { "\0format \($0)" } ?? "")
         stem = ImageCache.stem(name: request.fileName, source: source)
         loop = try EventLoop()
-        var needsWeb = request.checksum.flatMap(Address.init).map { $0.scheme != "file" } ?? false
+        var needsWeb = request.checksum.flatMap(ImageURL.init).map { $0.scheme != "file" } ?? false
         if case .url = request.source { needsWeb = true }
         web = needsWeb ? try Web(request.web, loop: loop) : nil
     }
@@ -201,7 +201,7 @@ final class FetchWorker {
 
     // MARK: - By URL
 
-    private func fetch(_ address: Address, _ known: ImageCache.Entry?, _ expected: Digest?) throws {
+    private func fetch(_ address: ImageURL, _ known: ImageCache.Entry?, _ expected: Digest?) throws {
         if request.lazySocket != nil, try fetchLazily(address, known, expected) { return }
         let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: expected != nil)
         let arrival = Arrival(self, part, expected)
@@ -227,7 +227,7 @@ final class FetchWorker {
     }
 
     private func bring(
-        _ address: Address, _ part: PartialFile, _ known: ImageCache.Entry?, _ arrival: Arrival
+        _ address: ImageURL, _ part: PartialFile, _ known: ImageCache.Entry?, _ arrival: Arrival
     ) throws -> Transfer.Outcome {
         let transfer = Transfer(
             address, request.web, web: web!, loop: loop, into: part, known: known?.record.validators)

@@ -10,12 +10,12 @@ final class LazyProbe {
     }
 
     private static let size: UInt64 = 64 << 10
-    private let address: Address
+    private let address: ImageURL
     private let web: Web
     private let known: Validators?
     private let loop: EventLoop
 
-    init(_ address: Address, _ web: Web, known: Validators?, _ loop: EventLoop) {
+    init(_ address: ImageURL, _ web: Web, known: Validators?, _ loop: EventLoop) {
         self.address = address
         self.web = web
         self.known = known

@@ -1,35 +1,21 @@
-import Glibc
-
-/// The user's own files for cloud-init, read and looked at, none of them changed.
-struct SeedSources: Equatable {
-    var userData: FileContent?
-    var metaData: FileContent?
-    /// The same as a value, for what ConfigDrive wants as JSON.
-    var metaDataValue: JSON?
-    var networkConfig: FileContent?
-    var sshKeys: [String] = []
-    var warnings: [String] = []
-
-    var isEmpty: Bool { userData == nil && metaData == nil && networkConfig == nil && sshKeys.isEmpty }
-
+extension SeedSources {
     /// cloud-init's own limit for what it fetches is smaller; anything beyond is a mistake, such as an image.
     private static let largest = 16 << 20
 
-    init() {}
-
-    init(_ arguments: Arguments, images: ImageFinder) throws(Failure) {
+    init(_ arguments: Arguments, files: FileFinder) throws(Failure) {
+        self.init()
         if let name = arguments.userData {
-            let (path, bytes) = try SeedSources.read(name, "user-data", images)
+            let (path, bytes) = try SeedSources.read(name, "user-data", files)
             userData = FileContent(bytes, from: path)
             try inspectUserData(bytes, path)
         }
         if let name = arguments.metaData {
-            let (path, bytes) = try SeedSources.read(name, "meta-data", images)
+            let (path, bytes) = try SeedSources.read(name, "meta-data", files)
             metaData = FileContent(bytes, from: path)
             metaDataValue = try SeedSources.mapping(bytes, "meta-data", path)
         }
         if let name = arguments.networkConfig {
-            let (path, bytes) = try SeedSources.read(name, "network-config", images)
+            let (path, bytes) = try SeedSources.read(name, "network-config", files)
             networkConfig = FileContent(bytes, from: path)
             _ = try SeedSources.mapping(bytes, "network-config", path)
             if arguments.seedLabel == .config2 {
@@ -37,13 +23,13 @@ struct SeedSources: Equatable {
                     "network-config is read by NoCloud guests only, and --seed-label config-2 asks for ConfigDrive")
             }
         }
-        for key in arguments.sshKeys { sshKeys += try SeedSources.keys(key, images) }
+        for key in arguments.sshKeys { sshKeys += try SeedSources.keys(key, files) }
     }
 
     private static func read(
-        _ name: String, _ what: String, _ images: ImageFinder
+        _ name: String, _ what: String, _ files: FileFinder
     ) throws(Failure) -> (path: String, bytes: [UInt8]) {
-        let path = try images.find(name, what: what, kind: .seed)
+        let path = try files.find(name, what: what, kind: .seed)
         let bytes: [UInt8]
         do throws(Errno) { bytes = try Files.read(path, limit: largest + 1) } catch {
             throw Failure(.seed, "read \(what)", path, error)
@@ -99,9 +85,9 @@ struct SeedSources: Equatable {
     private static let keyTypes = ["ssh-ed25519", "ssh-rsa", "ssh-dss", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "ssh-"]
 
     /// A key itself, or a file of keys, one a line, as GitHub serves them.
-    private static func keys(_ text: String, _ images: ImageFinder) throws(Failure) -> [String] {
+    private static func keys(_ text: String, _ files: FileFinder) throws(Failure) -> [String] {
         if isKey(text) { return [text.trimmed] }
-        let (path, bytes) = try read(text, "SSH key", images)
+        let (path, bytes) = try read(text, "SSH key", files)
         let lines = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline).map { String($0).trimmed }
         let keys = lines.filter { !$0.isEmpty && !$0.hasPrefix("#") }
         if let wrong = keys.first(where: { !isKey($0) }) {

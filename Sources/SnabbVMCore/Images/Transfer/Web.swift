@@ -1,18 +1,6 @@
 import CLoad
 import Glibc
 
-/// How to speak to servers, as the user wants it.
-struct WebSettings: Codable, Equatable {
-    var headers: [String] = []
-    var caCertificates: String?
-    var isInsecure = false
-    /// How long a server may say nothing, and how much longer after each failure.
-    var timeout = 30.0
-    var attempts = 10
-    var sleep = 1.0
-    var tick = 1.0
-}
-
 /// libcurl in the one loop: many requests at once over connections that are used again.
 final class Web {
     fileprivate let multi: OpaquePointer
@@ -135,7 +123,7 @@ final class WebRequest {
 
     fileprivate let easy: UnsafeMutableRawPointer
     private let web: Web
-    private let address: Address
+    private let address: ImageURL
     private var list: UnsafeMutablePointer<curl_slist>?
     private var headers: [String]
     private let conditions: [String]
@@ -156,7 +144,7 @@ final class WebRequest {
 
     /// `range` asks for a part of the file, as far as its end when there is no upper bound.
     init(
-        _ address: Address, in web: Web, range: (from: UInt64, to: UInt64?)? = nil, conditions: [String] = [],
+        _ address: ImageURL, in web: Web, range: (from: UInt64, to: UInt64?)? = nil, conditions: [String] = [],
         headOnly: Bool = false, sendsHeaders: Bool = true, patience: Double? = nil
     ) throws(Failure) {
         guard let made = ccurl_easy() else { throw Failure(.host, "set up", "libcurl", "out of memory") }
@@ -247,12 +235,12 @@ final class WebRequest {
     }
 
     /// Where a redirect leads that libcurl was not to follow.
-    private var nextAddress: Address? {
+    private var nextAddress: ImageURL? {
         guard !headers.isEmpty, (300..<400).contains(ccurl_number(easy, CURLINFO_RESPONSE_CODE)) else { return nil }
-        return ccurl_text(easy, CURLINFO_REDIRECT_URL).flatMap { Address(String(cString: $0)) }
+        return ccurl_text(easy, CURLINFO_REDIRECT_URL).flatMap { ImageURL(String(cString: $0)) }
     }
 
-    private func follow(_ next: Address) throws {
+    private func follow(_ next: ImageURL) throws {
         redirects += 1
         guard redirects <= WebRequest.mostRedirects else {
             return try finish(WebFailure(CURLE_TOO_MANY_REDIRECTS, easy: easy))

@@ -1,7 +1,7 @@
 /// What is asked of the process that fetches an image; it comes by its standard input, since a login may be in it.
 struct FetchRequest: Codable, Equatable {
     enum Source: Codable, Equatable {
-        case url(Address)
+        case url(ImageURL)
         /// A file that is packed, or whose digest is to be looked at.
         case file(String)
         case oci(path: String, tag: String?)
@@ -57,20 +57,4 @@ enum FetchEvent: Codable {
     /// What was served is here now, whole and right.
     case whole
     case failed(Failure)
-}
-
-struct FetchProgress: Codable, Equatable {
-    enum State: String, Codable { case fetching, stalled, checking, unpacking, whole, wrong }
-
-    var state = State.fetching
-    var done: UInt64 = 0
-    var total: UInt64?
-    /// Bytes a second, of late.
-    var rate: UInt64 = 0
-
-    /// Seconds.
-    var left: UInt64? {
-        guard let total, rate > 0, state == .fetching else { return nil }
-        return (total - min(total, done) + rate - 1) / rate
-    }
 }

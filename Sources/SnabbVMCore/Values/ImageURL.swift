@@ -1,5 +1,5 @@
 /// A URL, with what must not be shown.
-struct Address: Codable, Equatable {
+struct ImageURL: Codable, Equatable {
     var text: String
 
     /// nil where it is a path or a word.
@@ -28,9 +28,9 @@ struct Address: Codable, Equatable {
 
     /// What can't be asked for at all.
     func refuseUnknown() throws(Failure) {
-        guard Address.schemes.contains(scheme) else {
+        guard ImageURL.schemes.contains(scheme) else {
             throw Failure(
-                .usage, "fetch", shown, "\(scheme) is none of \(Address.schemes.joined(separator: ", "))",
+                .usage, "fetch", shown, "\(scheme) is none of \(ImageURL.schemes.joined(separator: ", "))",
                 remedy: "look at the address once more")
         }
         // It would end a line of the request.
@@ -62,7 +62,7 @@ struct Address: Codable, Equatable {
     var fileName: String { String(path.split(separator: "/").last ?? "") }
 
     /// The same with the login of another, if it has none.
-    func withLogin(of other: Address) -> Address {
+    func withLogin(of other: ImageURL) -> ImageURL {
         let (ours, theirs) = (parts, other.parts)
         let login = other.text[theirs.before.endIndex..<theirs.host.startIndex]
         guard ours.before.endIndex == ours.host.startIndex, !login.isEmpty else { return self }
@@ -72,7 +72,7 @@ struct Address: Codable, Equatable {
     }
 
     /// Another file in the same folder.
-    func adding(_ suffix: String) -> Address {
+    func adding(_ suffix: String) -> ImageURL {
         let parts = parts
         let login = text[parts.before.endIndex..<parts.host.startIndex]
         var result = self

@@ -24,7 +24,7 @@ final class Transfer {
         }
     }
 
-    private let address: Address
+    private let address: ImageURL
     private let settings: WebSettings
     private let web: Web
     private let loop: EventLoop
@@ -59,7 +59,7 @@ final class Transfer {
     private var lastWanted: Range<UInt64>?
 
     init(
-        _ address: Address, _ settings: WebSettings, web: Web, loop: EventLoop, into part: PartialFile,
+        _ address: ImageURL, _ settings: WebSettings, web: Web, loop: EventLoop, into part: PartialFile,
         known: Validators?
     ) {
         self.address = address
