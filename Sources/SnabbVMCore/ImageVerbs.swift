@@ -40,7 +40,7 @@ enum ImageVerbs {
                 (try? Files.status(entry.path)).map { ByteCount(UInt64($0.st_blocks) * 512).description } ?? "-"
             return [
                 entry.stem, image.format.rawValue, image.virtualSize.description, onDisk,
-                MachineStatus.age(since: entry.record.fetched),
+                Elapsed.age(since: entry.record.fetched, now: Files.timeNow),
                 entry.record.source,
             ]
         }

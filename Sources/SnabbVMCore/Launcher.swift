@@ -45,7 +45,7 @@ public enum Launcher {
         case .completion: print(Completion(rawValue: arguments.operand ?? "")?.script ?? "")
         case .manual: print(Manual.text)
         case .help: print(Help.text)
-        case .version: print("snabbvm \(Help.version)")
+        case .version: print("snabbvm \(Version.text)")
         }
         return 0
     }
@@ -119,7 +119,7 @@ public enum Launcher {
     ) -> (code: Int32, line: String) {
         // From here on there is nothing left to hurry.
         loop.onSignal = { _ in }
-        let uptime = MachineStatus.duration(machine?.uptime ?? 0)
+        let uptime = Elapsed.duration(machine?.uptime ?? 0)
         var leftovers: [Failure] = []
         do {
             try machine?.close()

@@ -42,7 +42,7 @@ enum NICVerbs {
             let link = interfaces.first.map { !$0.isUp ? "off" : $0.hasLink == true ? "up" : "down" } ?? "-"
             let iommu = nic.iommuGroup.map { "\($0)" + (iommuType.map { " \($0)" } ?? "") } ?? "-"
             return [
-                nic.address, nic.id, nic.driver ?? "-",
+                "\(nic.address)", nic.id, nic.driver ?? "-",
                 nic.interfaces.isEmpty ? "-" : nic.interfaces.joined(separator: ","),
                 link, nic.numaNode.map { "\($0)" } ?? "-", iommu, engines.map(\.rawValue).joined(separator: ","),
                 holder ?? "-", nic.name,
@@ -93,7 +93,7 @@ enum NICVerbs {
     }
 
     /// NICs that bear the mark of a machine of this host that no longer runs.
-    private static func leftBehind(besides given: [String], in base: String, _ log: Log) throws -> [String] {
+    private static func leftBehind(besides given: [PCIAddress], in base: String, _ log: Log) throws -> [PCIAddress] {
         return try Facts.NIC.all(FileTree()).compactMap { nic in
             guard let mark = nic.mark, !given.contains(nic.address), !NICLocks.isHeld(nic.address) else { return nil }
             // Its lock is not seen from another network namespace, its ledger's is.
@@ -106,7 +106,7 @@ enum NICVerbs {
 
     /// With the ledger of the machine that had it, where that is still there; else by the NIC's own mark.
     private static func releaseNIC(
-        _ address: String, in base: String, _ arguments: Arguments, _ log: Log
+        _ address: PCIAddress, in base: String, _ arguments: Arguments, _ log: Log
     ) throws -> [Failure] {
         let locks = NICLocks()
         if !locks.take([address]).isEmpty {
@@ -125,18 +125,18 @@ enum NICVerbs {
         return []
     }
 
-    private static func busy(_ address: String, _ cause: String) -> Failure {
-        Failure(.busy, "release NIC", address, cause, remedy: "end that with snabbvm stop")
+    private static func busy(_ address: PCIAddress, _ cause: String) -> Failure {
+        Failure(.busy, "release NIC", "\(address)", cause, remedy: "end that with snabbvm stop")
     }
 
-    private static func releaseByMark(_ address: String, isForced: Bool, _ log: Log) throws(Failure) {
+    private static func releaseByMark(_ address: PCIAddress, isForced: Bool, _ log: Log) throws(Failure) {
         guard let nic = try Facts.NIC.all(FileTree(), and: [address]).first(where: { $0.address == address }) else {
-            throw Failure(.port, "release", address, "there is no such PCI device", remedy: "see snabbvm nics")
+            throw Failure(.port, "release", "\(address)", "there is no such PCI device", remedy: "see snabbvm nics")
         }
         if let mark = nic.mark, mark.host != PortMark.thisHost, !isForced {
             // Whether it still runs can't be seen from here.
             throw Failure(
-                .busy, "release NIC", address, "it is \(mark.holder)",
+                .busy, "release NIC", "\(address)", "it is \(mark.holder)",
                 remedy: "if that is gone: \(mark.release(address))")
         }
         if nic.mark == nil, let driver = nic.driver {

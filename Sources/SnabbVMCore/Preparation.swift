@@ -23,7 +23,7 @@ struct Preparation {
 
         try Preparation.readState(folders, into: &inspected)
         try Preparation.readPorts(arguments, &facts, into: &inspected, locks: locks)
-        guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
+        guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
 
         // iproute2 and qemu-img work while the rest is read, and whoever has an address has time to say so.
         let network = try Preparation.startNetworkInspection(arguments, facts, loop)
@@ -55,7 +55,7 @@ struct Preparation {
         inspected.privateFiles = [inspected.kernel, inspected.initrd].compactMap(\.self).filter {
             !Files.readableByAnyone($0)
         }
-        inspected.seed = try SeedSources(arguments, images: finder)
+        inspected.seed = try SeedSources(arguments, files: finder.files)
         inspected.secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
         vncPassword = try Preparation.vncPassword(arguments, finder, &inspected.seed.warnings)
         inspected.hasVNCPassword = vncPassword != nil
@@ -82,7 +82,7 @@ struct Preparation {
         inspected.switchFolder = "\(share)/switch"
         inspected.hostName = PortMark.thisHost
         if let name = arguments.portsFile {
-            inspected.portsFile = try ImageFinder(demoFolder: share).find(name, what: "file of ports", kind: .usage)
+            inspected.portsFile = try FileFinder().find(name, what: "file of ports", kind: .usage)
         }
         inspected.ports = arguments.ports
         if let path = inspected.portsFile {
@@ -107,7 +107,7 @@ struct Preparation {
         guard let ip = facts.tools.ip else {
             // What was not asked for need not be said to be missing.
             if arguments.net == nil, arguments.bridge == nil, arguments.nics.isEmpty { return nil }
-            throw Plan.missing("ip", package: "iproute2")
+            throw Failure.missing("ip", package: "iproute2")
         }
         return try NetworkInspection(ip, loop)
     }
@@ -154,7 +154,8 @@ struct Preparation {
         return ImageFinder(
             demoFolder: share,
             catalogs: catalogs.compactMap(\.self) + ["/u/images.json"]
-                + (arguments.catalog.map { [Files.absolute($0)] } ?? []))
+                + (arguments.catalog.map { [Files.absolute($0)] } ?? []),
+            cache: Folders(arguments, uid: geteuid()).images)
     }
 
     private static var ownProgram: String { (try? Files.resolved("/proc/self/exe")) ?? "/proc/self/exe" }
@@ -182,7 +183,7 @@ struct Preparation {
     private static func cdrom(
         _ name: String, _ arguments: Arguments, _ finder: ImageFinder, _ facts: Facts
     ) throws(Failure) -> Wanted {
-        guard Address(name) != nil else { return Wanted(path: try finder.find(name, what: "CD"), format: .iso) }
+        guard ImageURL(name) != nil else { return Wanted(path: try finder.find(name, what: "CD"), format: .iso) }
         var others = arguments
         (others.checksum, others.keyring, others.member, others.format) = (nil, nil, nil, .iso)
         // Those are for the image's server.

@@ -38,7 +38,7 @@ final class Ledger {
     }
 
     /// Whether the NIC stands in the ledger at this path, whoever holds it.
-    static func names(_ nic: String, in path: String) -> Bool {
+    static func names(_ nic: PCIAddress, in path: String) -> Bool {
         (FileTree().text(path) ?? "").split(separator: "\n").contains { line in
             if case .nic(let state) = change(in: line) { state.address == nic } else { false }
         }

@@ -70,13 +70,6 @@ enum SwitchFiles {
                 unlink(target)
             }
         }
-        removeTree(path)
-    }
-
-    /// The folder and all in it; links themselves, never what they point at.
-    static func removeTree(_ path: String) {
-        if unlink(path) == 0 || Errno.last == .notFound { return }
-        for name in Files.names(path) { removeTree("\(path)/\(name)") }
-        rmdir(path)
+        Files.removeTree(path)
     }
 }

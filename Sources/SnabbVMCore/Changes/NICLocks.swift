@@ -7,8 +7,8 @@ final class NICLocks {
 
     /// Takes those that it can; returns the others. Always in the same order, so that of two launchers that want the same
     /// NICs one gets them all.
-    func take(_ addresses: Set<String>) -> Set<String> {
-        var busy: Set<String> = []
+    func take(_ addresses: Set<PCIAddress>) -> Set<PCIAddress> {
+        var busy: Set<PCIAddress> = []
         for address in addresses.sorted() {
             // A NIC that is not there the plan will tell.
             guard let file = NICLocks.file(of: address) else { continue }
@@ -29,12 +29,12 @@ final class NICLocks {
     }
 
     /// Whether another process has it.
-    static func isHeld(_ address: String) -> Bool {
+    static func isHeld(_ address: PCIAddress) -> Bool {
         guard let file = file(of: address) else { return false }
         return (try? file.tryLock()) == false
     }
 
-    private static func file(of address: String) -> Descriptor? {
+    private static func file(of address: PCIAddress) -> Descriptor? {
         try? Descriptor.open("/sys/bus/pci/devices/\(address)/config", O_RDONLY)
     }
 }

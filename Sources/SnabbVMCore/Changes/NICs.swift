@@ -11,7 +11,7 @@ extension NICState {
     func take(from driver: String?, over leftBehind: PortMark?) throws(Failure) {
         if let now = currentMark, now != leftBehind { throw lost }
         if let driver {
-            do throws(Failure) { try perform("/sys/bus/pci/drivers/\(driver)/unbind", address) } catch {
+            do throws(Failure) { try perform("/sys/bus/pci/drivers/\(driver)/unbind", "\(address)") } catch {
                 // Not ours, so not ours to give back: which undoing knows by the other's mark.
                 if error.kind == .busy { awaitOthersMark() }
                 throw error
@@ -39,7 +39,7 @@ extension NICState {
     }
 
     private var lost: Failure {
-        Failure(.busy, "take NIC", address, "another program took it in this moment")
+        Failure(.busy, "take NIC", "\(address)", "another program took it in this moment")
     }
 
     private func awaitOthersMark() {
@@ -50,7 +50,7 @@ extension NICState {
     /// Binds our NIC to a driver that does not claim its id.
     func bind(to driver: String) throws(Failure) {
         try mark(with: driver)
-        try perform("/sys/bus/pci/drivers/\(driver)/bind", address)
+        try perform("/sys/bus/pci/drivers/\(driver)/bind", "\(address)")
         guard self.driver == driver else {
             throw Failure(.port, "give NIC \(address) to", driver, "the driver does not take it")
         }
@@ -58,7 +58,7 @@ extension NICState {
         try mark(with: mark.text)
     }
 
-    static func setIOMMUType(_ type: String, group: Int, of address: String) throws(Failure) {
+    static func setIOMMUType(_ type: String, group: Int, of address: PCIAddress) throws(Failure) {
         let path = "/sys/kernel/iommu_groups/\(group)/type"
         do throws(Errno) { try write(type, to: path) } catch {
             throw Failure(
@@ -91,7 +91,7 @@ extension NICState {
 
     private func stopDMA() throws(Failure) {
         do throws(Errno) { try PCIConfiguration(folder, writable: true).clearBusMaster() } catch {
-            throw Failure(.port, "switch off the bus mastering of NIC", address, error)
+            throw Failure(.port, "switch off the bus mastering of NIC", "\(address)", error)
         }
     }
 
@@ -102,12 +102,12 @@ extension NICState {
         guard tree.exists(folder) else { return }
         if isOurs {
             do throws(Errno) {
-                if let driver { try NICState.write(address, to: "/sys/bus/pci/drivers/\(driver)/unbind") }
+                if let driver { try NICState.write("\(address)", to: "/sys/bus/pci/drivers/\(driver)/unbind") }
                 try PCIConfiguration(folder, writable: true).clearBusMaster()
                 try restoreIOMMU()
                 try NICState.write(override ?? "", to: "\(folder)/driver_override")
             } catch {
-                throw Failure(.cleanup, "give back NIC", address, error, remedy: retry)
+                throw Failure(.cleanup, "give back NIC", "\(address)", error, remedy: retry)
             }
             try bindAgain()
         }
@@ -134,10 +134,10 @@ extension NICState {
     private func bindAgain() throws(Failure) {
         guard let wanted = mark.driver else { return }
         var problem: Errno?
-        do throws(Errno) { try NICState.write(address, to: "/sys/bus/pci/drivers/\(wanted)/bind") } catch {
+        do throws(Errno) { try NICState.write("\(address)", to: "/sys/bus/pci/drivers/\(wanted)/bind") } catch {
             problem = error
         }
-        if driver == nil { try? NICState.write(address, to: "/sys/bus/pci/drivers_probe") }
+        if driver == nil { try? NICState.write("\(address)", to: "/sys/bus/pci/drivers_probe") }
         if driver != nil { return }
         // It still says how it was, for another try.
         try? NICState.write(mark.text, to: "\(folder)/driver_override")
@@ -148,7 +148,7 @@ extension NICState {
     }
 
     /// For a NIC that nobody knows the driver of.
-    func probe() throws(Failure) { try perform("/sys/bus/pci/drivers_probe", address) }
+    func probe() throws(Failure) { try perform("/sys/bus/pci/drivers_probe", "\(address)") }
 
     /// udev gives a new interface its name, where there is udev; else we do.
     private static let patienceForNames = Duration.milliseconds(1500)

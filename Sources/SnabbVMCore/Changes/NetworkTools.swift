@@ -26,8 +26,3 @@ enum NetworkTools {
         }
     }
 }
-
-extension [String] {
-    /// One a line.
-    var text: String { map { $0 + "\n" }.joined() }
-}

@@ -16,7 +16,7 @@ extension Change {
         case .hugepageAdded: try Change.removeHugepage()
         case .xdp(let name):
             try Change.call("take the XDP program off", name) { clinux_xdp_detach(name) }
-            SwitchFiles.removeTree("/sys/fs/bpf/snabb/\(name)")
+            Files.removeTree("/sys/fs/bpf/snabb/\(name)")
         case .interfaceUp(let name): try Change.call("take down", name) { clinux_interface_set_up(name, 0) }
         case .tap(let name, let isMultiQueue, let namespace):
             guard try Change.isHere(namespace, name), if_nametoindex(name) != 0 else { return }

@@ -131,7 +131,7 @@ enum VhostUser {
     static func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
         let queues = port.settings.queues ?? 1
         // Checksums are the guest's own work: what it leaves undone nobody behind the switch would do.
-        var device = "virtio-net-pci,id=nic-\(port.name),netdev=\(port.name),mac=\(port.mac ?? "")"
+        var device = "virtio-net-pci,id=nic-\(port.name),netdev=\(port.name),mac=\(port.mac?.description ?? "")"
         device += ",csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off"
         device += ",mrg_rxbuf=on,rx_queue_size=1024,romfile="
         if let mtu = port.settings.mtu { device += ",host_mtu=\(mtu)" }

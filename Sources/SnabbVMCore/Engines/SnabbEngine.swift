@@ -54,7 +54,7 @@ struct SnabbEngine: PortEngine {
     func settings(of port: PortPlan) -> JSON? {
         var device: [String: JSON] = ["kind": .string(port.driver)]
         switch port.source {
-        case .pci(let address): device["pci"] = .string(address)
+        case .pci(let address): device["pci"] = .string("\(address)")
         case .interface(let name), .tap(let name): device["interface"] = .string(name)
         }
         let asked = port.settings
@@ -62,7 +62,7 @@ struct SnabbEngine: PortEngine {
             "name": .string(port.name), "socket": .string(port.socket), "device": .object(device),
             "vmdq": .bool(asked.vmdq ?? false), "queues": 1, "mtu": .integer(Int64(asked.mtu ?? 1500)),
         ]
-        settings["mac"] = port.mac.map(JSON.string)
+        settings["mac"] = port.mac.map { .string("\($0)") }
         settings["cpu"] = port.cpu.map { .integer(Int64($0)) }
         settings["vlan"] = asked.vlan.map { .integer(Int64($0)) }
         settings["filterIn"] = asked.filterIn.map(JSON.string)
@@ -182,7 +182,7 @@ private final class SnabbReader: SwitchReader {
         case .interface(let name), .tap(let name):
             return FileTree().number("/sys/class/net/\(name)/carrier").map { $0 == 1 }
         case .pci(let address):
-            let bus = address.hasPrefix("0000:") ? String(address.dropFirst(5)) : address
+            let bus = address.domain == 0 ? String("\(address)".dropFirst(5)) : "\(address)"
             let status =
                 SnabbReader.counter("\(root)/intel-mp/\(bus)/stats/status")
                 ?? SnabbReader.counter("\(folder)/pci/\(bus)/status")

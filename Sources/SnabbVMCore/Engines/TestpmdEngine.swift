@@ -29,7 +29,7 @@ struct TestpmdEngine: PortEngine {
 
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
         guard let testpmd = context.tools.testpmd else {
-            throw Plan.missing("dpdk-testpmd, which is to be the switch of port \(port.name)", package: "dpdk-dev")
+            throw Failure.missing("dpdk-testpmd, which is to be the switch of port \(port.name)", package: "dpdk-dev")
         }
         let queues = port.settings.queues ?? 1
         let isJumbo = (port.settings.mtu ?? 1500) > 1500
@@ -45,7 +45,7 @@ struct TestpmdEngine: PortEngine {
         words += ["--no-telemetry", "--iova-mode=va"]
         words += ["--vdev", "net_vhost0,iface=\(port.socket),client=1,queues=\(queues)"]
         switch port.source {
-        case .pci(let address): words += ["-a", address]
+        case .pci(let address): words += ["-a", "\(address)"]
         case .interface(let name) where port.driver == "af_xdp":
             words += ["--no-pci", "--vdev", "net_af_xdp0,iface=\(name),queue_count=\(queues)"]
         case .interface(let name):

@@ -57,16 +57,18 @@ final class AddressService {
     }
 
     /// Each NIC's addresses that were asked for and given: by MAC address; those of IPv6 stand below a line of their own.
-    static func leases(of folders: Folders) -> [String: [IPAddress]] {
+    static func leases(of folders: Folders) -> [MACAddress: [IPAddress]] {
         leases(FileTree().text(folders.leases) ?? "")
     }
 
-    static func leases(_ text: String) -> [String: [IPAddress]] {
-        var result: [String: [IPAddress]] = [:]
+    static func leases(_ text: String) -> [MACAddress: [IPAddress]] {
+        var result: [MACAddress: [IPAddress]] = [:]
         for line in text.split(separator: "\n") {
             let fields = line.split(separator: " ").map(String.init)
-            guard fields.count >= 4, let address = IPAddress(fields[2]) else { continue }
-            result[fields[1].lowercased(), default: []].append(address)
+            guard fields.count >= 4, let address = IPAddress(fields[2]), let mac = MACAddress(fields[1]) else {
+                continue
+            }
+            result[mac, default: []].append(address)
         }
         return result
     }

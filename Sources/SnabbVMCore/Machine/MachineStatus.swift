@@ -8,7 +8,7 @@ struct NICStatus: Codable, Equatable {
 
     var name: String
     var mode: NetworkMode
-    var mac: String
+    var mac: MACAddress
     var interface: String?
     var bridge: String?
     var device: String?
@@ -22,7 +22,7 @@ struct NICStatus: Codable, Equatable {
     var reachedAt: IPAddress?
 
     /// What the guest asked for and took is surest; then what it says itself; then what it was meant to have.
-    init(_ plan: NetworkPlan, leases: [String: [IPAddress]], guest: [GuestInterface]?) {
+    init(_ plan: NetworkPlan, leases: [MACAddress: [IPAddress]], guest: [GuestInterface]?) {
         (name, mode, mac, interface) = (plan.name, plan.mode, plan.mac, plan.interface)
         (bridge, device, mtu, reachedAt) = (plan.bridge, plan.device, plan.mtu, plan.reachedAt)
         (gateways, nameservers) = (plan.addresses.compactMap(\.gateway), plan.nameservers)
@@ -95,7 +95,7 @@ struct MachineStatus: Codable, Equatable {
 
     var text: String {
         var rows: [(String, String)] = [
-            ("state", "\(state), up \(MachineStatus.duration(uptime)) (QEMU's pid \(pid))"),
+            ("state", "\(state), up \(Elapsed.duration(uptime)) (QEMU's pid \(pid))"),
             (
                 "CPUs",
                 "\(cpus), \(accelerator == .kvm ? "hardware virtualisation" : "software emulation"), \(firmware.rawValue.uppercased())"
@@ -138,19 +138,5 @@ struct MachineStatus: Codable, Equatable {
         if state != "running" { return "machine \(name) is \(state)" }
         guard let port = ports.first(where: { $0.state == .down }) else { return nil }
         return "machine \(name): port \(port.name) is down" + (port.problem.map { ": \($0)" } ?? "")
-    }
-
-    /// Of a time in nanoseconds since 1970.
-    static func age(since time: Int64) -> String {
-        let seconds = max(0, Files.timeNow.subtractingReportingOverflow(time).partialValue) / 1_000_000_000
-        if seconds < 3600 { return "\(seconds / 60) min ago" }
-        return seconds < 172_800 ? "\(seconds / 3600) h ago" : "\(seconds / 86400) days ago"
-    }
-
-    static func duration(_ seconds: Double) -> String {
-        let whole = Int(seconds)
-        if whole < 60 { return "\(whole) s" }
-        if whole < 3600 { return "\(whole / 60) min \(whole % 60) s" }
-        return "\(whole / 3600) h \(whole / 60 % 60) min"
     }
 }

@@ -24,7 +24,7 @@ struct PortStatus: Codable, Equatable {
     var port: PortSource
     var engine: EngineName
     var driver: String
-    var mac: String?
+    var mac: MACAddress?
     var state: State
     var pid: Int32?
     var restarts: Int
@@ -75,24 +75,5 @@ extension UInt64 {
             return tenths % 10 == 0 ? "\(tenths / 10)\(name)" : "\(tenths / 10).\(tenths % 10)\(name)"
         }
         return "\(self)"
-    }
-}
-
-/// Columns as wide as what is in them.
-enum Table {
-    static func text(_ heads: [String], _ rows: [[String]], right: Range<Int> = 0..<0) -> String {
-        let all = [heads] + rows
-        let widths = heads.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
-        return all.map { row in
-            let cells = row.enumerated().map { column, text in
-                let text = text.oneLine
-                return right.contains(column)
-                    ? String(repeating: " ", count: widths[column] - text.count) + text
-                    : text.padded(to: widths[column])
-            }
-            var line = cells.joined(separator: "  ")
-            while line.last == " " { line.removeLast() }
-            return line
-        }.joined(separator: "\n")
     }
 }

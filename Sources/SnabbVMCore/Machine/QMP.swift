@@ -112,7 +112,7 @@ final class GuestAgent {
                 $0["ip-address"]?.string.flatMap { IPAddress($0) }
             }
             return GuestInterface(
-                mac: interface["hardware-address"]?.string?.lowercased() ?? "",
+                mac: interface["hardware-address"]?.string.flatMap { MACAddress($0) },
                 addresses: addresses.filter { !($0.isSix && $0.isLinkLocal) })
         }
     }
@@ -120,7 +120,8 @@ final class GuestAgent {
 
 /// An interface as the guest itself sees it.
 struct GuestInterface: Equatable {
-    var mac: String
+    /// What it has in its place need not be one of Ethernet.
+    var mac: MACAddress?
     var addresses: [IPAddress]
 }
 

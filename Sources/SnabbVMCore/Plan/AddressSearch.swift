@@ -39,8 +39,8 @@ struct AddressSearch: Equatable {
             case .bridge(let given?): name = given
             default: return []
             }
-            let text = request.mac ?? Plan.macAddress(uuid, "eth\(index)")
-            guard let link = network.link(name), link.isUp, link.hasMAC, let mac = MACAddress(text) else { return [] }
+            let mac = request.mac ?? Plan.macAddress(uuid, "eth\(index)")
+            guard let link = network.link(name), link.isUp, link.hasMAC else { return [] }
             let isOutside = request.mode == .bridge(nil)
             switch request.address ?? (request.mode.isJoined ? .dhcp : .auto) {
             case .auto:

@@ -67,7 +67,7 @@ extension Plan {
     }
 
     private func planCopyCommand(_ from: String, to: String, _ facts: Facts) throws(Failure) -> Command {
-        guard let cp = facts.tools.cp else { throw Plan.missing("cp", package: "coreutils") }
+        guard let cp = facts.tools.cp else { throw Failure.missing("cp", package: "coreutils") }
         return Command(program: cp, arguments: ["--reflink=auto", "--sparse=auto", "--no-preserve=mode", from, to])
     }
 
@@ -187,7 +187,7 @@ extension Plan {
 
     mutating func planSeed(_ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) throws(Failure) {
         if inspected.seed.isEmpty, arguments.hostname == nil { return }
-        guard let xorriso = facts.tools.xorriso else { throw Plan.missing("xorriso", package: "xorriso") }
+        guard let xorriso = facts.tools.xorriso else { throw Failure.missing("xorriso", package: "xorriso") }
         let content = try SeedContent(
             inspected.seed, instanceID: uuid, hostname: arguments.hostname ?? name,
             setsHostname: arguments.hostname != nil, network: GuestNetworkConfig(networks))

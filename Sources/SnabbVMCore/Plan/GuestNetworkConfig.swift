@@ -18,7 +18,7 @@ struct GuestNetworkConfig {
     }
 
     private static func interface(_ plan: NetworkPlan) -> JSON {
-        var fields: [String: JSON] = ["match": ["macaddress": .string(plan.mac)]]
+        var fields: [String: JSON] = ["match": ["macaddress": .string(plan.mac.description)]]
         if plan.mode == .user {
             fields["dhcp4"] = true
             return .object(fields)
@@ -56,7 +56,7 @@ struct GuestNetworkConfig {
 
     private static func link(_ plan: NetworkPlan) -> JSON {
         var fields: [String: JSON] = [
-            "id": .string(plan.name), "type": "phy", "ethernet_mac_address": .string(plan.mac),
+            "id": .string(plan.name), "type": "phy", "ethernet_mac_address": .string(plan.mac.description),
         ]
         if let mtu = plan.mtu { fields["mtu"] = .integer(Int64(mtu)) }
         return .object(fields)

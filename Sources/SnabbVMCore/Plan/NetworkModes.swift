@@ -4,7 +4,7 @@ extension NetworkPlanner {
         plan.usesPasst = Plan.usesPasst(arguments, facts, inspected)
         if arguments.userNet == .passt, !plan.usesPasst {
             throw facts.tools.passt == nil
-                ? Plan.missing("passt", package: "passt")
+                ? Failure.missing("passt", package: "passt")
                 : refuse(
                     request,
                     inspected.hasPasst

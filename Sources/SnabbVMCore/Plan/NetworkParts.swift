@@ -39,11 +39,10 @@ extension NetworkPlanner {
 
     /// The highest that there can be: a bridge of others has the lowest of its ports, which must not change under it. The
     /// machine's own it can't be: the kernel would take its frames for itself.
-    func tapMAC(_ plan: NetworkPlan) -> String {
-        guard plan.mac.hasPrefix("fe"), let last = UInt64(plan.mac.suffix(2), radix: 16) else {
-            return "fe\(plan.mac.dropFirst(2))"
-        }
-        return plan.mac.dropLast(2) + hexadecimal(last ^ 1, digits: 2)
+    func tapMAC(_ plan: NetworkPlan) -> MACAddress {
+        var mac = plan.mac
+        if mac.bytes[0] == 0xfe { mac.bytes[5] ^= 1 } else { mac.bytes[0] = 0xfe }
+        return mac
     }
 
     func tapChange(_ plan: NetworkPlan) -> [Change] {

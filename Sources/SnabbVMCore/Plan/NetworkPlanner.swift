@@ -52,11 +52,11 @@ struct NetworkPlanner {
     /// What belongs to all NICs together.
     mutating func finish() throws(Failure) {
         if let text = rules.text {
-            guard let nft = facts.tools.nft else { throw Plan.missing("nft", package: "nftables") }
+            guard let nft = facts.tools.nft else { throw Failure.missing("nft", package: "nftables") }
             steps.append(.tables(name: rules.name, families: rules.families, text: text, program: nft))
         }
         if server.isEmpty { return }
-        if facts.tools.dnsmasq == nil { throw Plan.missing("dnsmasq", package: "dnsmasq-base") }
+        if facts.tools.dnsmasq == nil { throw Failure.missing("dnsmasq", package: "dnsmasq-base") }
         // DHCP's port is 67.
         if facts.privileges.firstUnprivilegedPort > 67, !facts.privileges.has(.netBindService) {
             throw Failure(
@@ -88,7 +88,7 @@ struct NetworkPlanner {
             throw refuse(
                 request, "/dev/net/tun can't be opened", "docker run --device /dev/net/tun, or --net user", .host)
         }
-        if facts.tools.ip == nil { throw Plan.missing("ip", package: "iproute2") }
+        if facts.tools.ip == nil { throw Failure.missing("ip", package: "iproute2") }
     }
 
     /// The container's interface, if it is one that can be used up by a machine.
@@ -141,8 +141,4 @@ struct NetworkPlanner {
                 remedy: "choose another with --vnc or --publish")
         }
     }
-}
-
-extension IPAddress.Family {
-    var isSix: Bool { self == .six }
 }

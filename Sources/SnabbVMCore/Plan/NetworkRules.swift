@@ -203,7 +203,7 @@ struct NetworkRules {
 
     /// Frames go straight between the container's interface and the machine, which both have the same addresses. The
     /// container keeps what comes for the launcher's own ports, and what answers its own packets.
-    mutating func takeOver(_ plan: NetworkPlan, from outside: String, as ours: IPAddress, ourMAC: String) {
+    mutating func takeOver(_ plan: NetworkPlan, from outside: String, as ours: IPAddress, ourMAC: MACAddress) {
         let tap = plan.device ?? ""
         guard let alias = plan.reachedAt else { return }
         let addresses = plan.addresses.map(\.address.address)

@@ -104,9 +104,9 @@ struct Plan: Codable, Equatable {
 extension Plan {
     init(_ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) throws(Failure) {
         guard let qemuProgram = facts.tools.qemu else {
-            throw Plan.missing("QEMU (\(arguments.qemu))", package: "qemu-system-x86")
+            throw Failure.missing("QEMU (\(arguments.qemu))", package: "qemu-system-x86")
         }
-        guard let qemuImg = facts.tools.qemuImg else { throw Plan.missing("qemu-img", package: "qemu-utils") }
+        guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
         name = arguments.name
         folders = inspected.folders
         cpus = arguments.cpus
@@ -144,10 +144,6 @@ extension Plan {
         try planPorts(arguments, facts, inspected)
         planConsoles(arguments, facts, inspected)
         try finishQEMU(arguments, facts, inspected)
-    }
-
-    static func missing(_ what: String, package: String) -> Failure {
-        Failure(.host, "find", what, "it is not on PATH", remedy: "apt-get install \(package)")
     }
 
     private static func checkPaths(_ folders: Folders) throws(Failure) {
@@ -295,11 +291,10 @@ extension Plan {
     }
 
     /// Locally administered, the same at each start, and another for each machine and port.
-    static func macAddress(_ uuid: String, _ port: String) -> String {
+    static func macAddress(_ uuid: String, _ port: String) -> MACAddress {
         let digest = stableDigest("mac", uuid, port)
-        let first = (UInt64(digest >> 40) & 0xfc) | 0x02
-        let bytes = [first] + (0..<5).map { (digest >> (8 * UInt64($0))) & 0xff }
-        return bytes.map { hexadecimal($0, digits: 2) }.joined(separator: ":")
+        let bytes = [40, 0, 8, 16, 24, 32].map { UInt8(truncatingIfNeeded: digest >> UInt64($0)) }
+        return MACAddress(bytes: [bytes[0] & 0xfc | 0x02] + bytes[1...])
     }
 
     // MARK: - Consoles

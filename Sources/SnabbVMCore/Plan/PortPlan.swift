@@ -7,7 +7,7 @@ struct PortPlan: Codable, Equatable {
     var engine: EngineName
     var driver: String
     /// nil where the device brings its own.
-    var mac: String?
+    var mac: MACAddress?
     var settings: PortSettings
     var node: Int?
     /// The processor that its switch has.

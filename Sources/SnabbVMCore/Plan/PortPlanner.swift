@@ -121,7 +121,7 @@ struct PortPlanner {
         let others = Engines.all.filter { $0.name != engine.name && $0.driver(for: device, PortSettings()) != nil }
         let way = others.map { "engine=\($0.name.rawValue)" }.joined(separator: " or ")
         return Failure(
-            .port, "use port", nic.address,
+            .port, "use port", "\(nic.address)",
             "engine=\(engine.name.rawValue) has no driver for \(nic.name) (\(nic.id)); it has for \(engine.supported)",
             remedy: way.isEmpty ? nil : "try \(nic.address),\(way)")
     }
@@ -131,7 +131,7 @@ struct PortPlanner {
     private func interface(_ name: String) -> Facts.Interface? { facts.interfaces?.first { $0.name == name } }
 
     /// The device's own Ethernet address, as far as its interface tells.
-    private func address(of device: PortDevice) -> String? {
+    private func address(of device: PortDevice) -> MACAddress? {
         guard case .nic(let nic) = device else { return nil }
         return nic.interfaces.compactMap(interface).first?.mac
     }
@@ -171,26 +171,26 @@ struct PortPlanner {
         }
     }
 
-    private func nic(_ address: String, _ engine: any PortEngine) throws(Failure) -> Facts.NIC {
+    private func nic(_ address: PCIAddress, _ engine: any PortEngine) throws(Failure) -> Facts.NIC {
         let nics = facts.nics ?? []
         guard let nic = nics.first(where: { $0.address == address }) else {
-            let others = nics.filter(\.isNIC).map(\.address)
-            let near = address.nearest(among: others).map { "did you mean \($0)? " } ?? ""
+            let others = nics.filter(\.isNIC).map(\.address.description)
+            let near = address.description.nearest(among: others).map { "did you mean \($0)? " } ?? ""
             throw Failure(
-                .port, "use port", address, "there is no such PCI device",
+                .port, "use port", "\(address)", "there is no such PCI device",
                 remedy: others.isEmpty ? "this host shows no NICs" : "\(near)NICs: \(others.joined(separator: ", "))")
         }
         if nic.isLocked {
             let holder = nic.mark.map { "machine \($0.machine) has it" } ?? "another snabbvm is taking it"
-            throw Failure(.busy, "take NIC", address, holder, remedy: "see snabbvm nics")
+            throw Failure(.busy, "take NIC", "\(address)", holder, remedy: "see snabbvm nics")
         }
         guard nic.isNIC || engine.name == .vfio else {
             throw Failure(
-                .port, "use port", address, "it is no NIC but \(nic.name) (class \(nic.deviceClass))",
+                .port, "use port", "\(address)", "it is no NIC but \(nic.name) (class \(nic.deviceClass))",
                 remedy: "see snabbvm nics")
         }
         try checkMark(nic)
-        try checkUse(nic.interfaces.compactMap(interface), of: address)
+        try checkUse(nic.interfaces.compactMap(interface), of: "\(address)")
         try checkOtherUse(nic)
         try checkGroup(nic, engine)
         return nic
@@ -199,7 +199,7 @@ struct PortPlanner {
     private func checkMark(_ nic: Facts.NIC) throws(Failure) {
         guard let mark = nic.mark, !arguments.forcePort else { return }
         throw Failure(
-            .busy, "take NIC", nic.address, "it is \(mark.holder), or was left behind by it",
+            .busy, "take NIC", "\(nic.address)", "it is \(mark.holder), or was left behind by it",
             remedy: "if that is gone: \(mark.release(nic.address))")
     }
 
@@ -263,7 +263,7 @@ struct PortPlanner {
     private func checkGroup(_ nic: Facts.NIC, _ engine: any PortEngine) throws(Failure) {
         let group = group(of: nic)
         // Those that this machine gets as well are no obstacle.
-        let ours = inspected.ports.compactMap(\.source.pciAddress)
+        let ours = inspected.ports.compactMap(\.source.pciAddress?.description)
         let others = group?.inUse.filter { !ours.contains($0) } ?? []
         switch engine.holder(of: nic) {
         case .ownDriver: return
@@ -294,12 +294,12 @@ struct PortPlanner {
             guard let group, group.isTranslated else { return }
             if facts.cpu.isSandyBridge {
                 throw Failure(
-                    .host, "use port", nic.address, "on Sandy Bridge the IOMMU spoils what Snabb's NICs write",
+                    .host, "use port", "\(nic.address)", "on Sandy Bridge the IOMMU spoils what Snabb's NICs write",
                     remedy: "add intel_iommu=off to the kernel's command line")
             }
             if let other = others.first {
                 throw Failure(
-                    .host, "use port", nic.address,
+                    .host, "use port", "\(nic.address)",
                     "its IOMMU group \(group.number) is translated, and \(other) in it is in use",
                     remedy: "add iommu=pt to the kernel's command line")
             }

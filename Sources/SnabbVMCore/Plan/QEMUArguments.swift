@@ -11,7 +11,7 @@ struct QEMUArguments {
         // The instance id that cloud-init sees, and the name.
         add(
             "-smbios",
-            "type=1,manufacturer=snabbvm,product=snabbvm,version=\(Help.version),serial=\(plan.uuid),sku=\(plan.name)")
+            "type=1,manufacturer=snabbvm,product=snabbvm,version=\(Version.text),serial=\(plan.uuid),sku=\(plan.name)")
         // Not elevateprivileges=deny: the ncurses of Debian 13 asks for its own user while it draws, and would die of it.
         // QEMU is started so that it can't gain rights.
         add("-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny")

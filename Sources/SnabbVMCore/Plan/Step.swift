@@ -23,9 +23,9 @@ enum Step: Codable, Equatable {
     /// Makes sure that the NICs are ours and nobody else's.
     case confirm([NICState])
     /// Lets the devices of an IOMMU group see the memory's own addresses.
-    case iommuType(group: Int, type: String, of: String)
+    case iommuType(group: Int, type: String, of: PCIAddress)
     /// Gives a NIC of ours to this driver, whatever its id.
-    case bind(address: String, driver: String, mark: PortMark)
+    case bind(address: PCIAddress, driver: String, mark: PortMark)
     case interfaceUp(name: String)
     case tap(name: String, isMultiQueue: Bool)
     /// A device file, by its numbers `major:minor`, for who opens it for the machine.
@@ -113,39 +113,6 @@ enum Step: Codable, Equatable {
         case .links(let lines, let program, _): return "\(program) -batch - <<'.'\n\(lines.text)."
         case .tables(_, _, let text, let program): return "\(program) -f - <<'.'\n\(text)."
         case .setting(let path, let value, _, _): return "echo \(value) > \(path.shellQuoted)"
-        }
-    }
-}
-
-/// What goes into a file. What the user gave may hold secrets: a plan that is printed names only where it came from.
-struct FileContent: Codable, Equatable {
-    var bytes: [UInt8]
-    var source: String?
-    /// Made from what the user gave, so no more to be shown than that.
-    var isPrivate = false
-
-    init(_ bytes: [UInt8], from source: String? = nil, isPrivate: Bool = false) {
-        self.bytes = bytes
-        self.source = source
-        self.isPrivate = isPrivate
-    }
-
-    init(_ text: String) { self.init(Array(text.utf8)) }
-
-    private enum CodingKeys: CodingKey { case text, source }
-
-    init(from decoder: any Decoder) throws {
-        let values = try decoder.container(keyedBy: CodingKeys.self)
-        bytes = Array(try (values.decodeIfPresent(String.self, forKey: .text) ?? "").utf8)
-        source = try values.decodeIfPresent(String.self, forKey: .source)
-    }
-
-    func encode(to encoder: any Encoder) throws {
-        var values = encoder.container(keyedBy: CodingKeys.self)
-        if let source {
-            try values.encode(source, forKey: .source)
-        } else if !isPrivate {
-            try values.encode(String(decoding: bytes, as: UTF8.self), forKey: .text)
         }
     }
 }

@@ -41,3 +41,13 @@ struct Errno: Error, Equatable, CustomStringConvertible {
         }
     }
 }
+
+extension Failure {
+    /// A system call that failed. A full disk keeps its own exit code, whatever was being written.
+    init(_ kind: FailureKind, _ operation: String, _ subject: String, _ errno: Errno, remedy: String? = nil) {
+        let full = errno == .noSpace || errno == .quotaExceeded
+        self.init(
+            full ? .noSpace : kind, operation, subject, errno.description,
+            remedy: full ? "make room there, or choose another folder with --scratch, --state or --cache" : remedy)
+    }
+}

@@ -179,4 +179,11 @@ extension Files {
             if error != .exists { throw error }
         }
     }
+
+    /// The folder and all in it; links themselves, never what they point at.
+    static func removeTree(_ path: String) {
+        if unlink(path) == 0 || Errno.last == .notFound { return }
+        for name in Files.names(path) { removeTree("\(path)/\(name)") }
+        rmdir(path)
+    }
 }

@@ -98,7 +98,7 @@ import Testing
     }
 
     @Test func findsFilesWhereUsersPutThem() throws {
-        let finder = ImageFinder(sharedFolder: scratch.folder("u"), demoFolder: scratch.path)
+        let finder = ImageFinder(files: FileFinder(sharedFolder: scratch.folder("u")), demoFolder: scratch.path)
         let shared = scratch.file("u/sub/disk.img", "x")
         #expect(try finder.find("sub/disk.img", what: "image") == Files.resolved(shared))
         let failure = #expect(throws: Failure.self) { try finder.find("sub/disc.img", what: "image") }

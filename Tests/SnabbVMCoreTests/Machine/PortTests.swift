@@ -75,7 +75,7 @@ struct PortTests {
         #expect(machine.shows("received \(up.output.prefix(64))"), "\(up.errors)")
 
         let status = try #require(try ports(of: machine).first)
-        #expect(status.state == .up && status.restarts == 0 && status.mac == mac)
+        #expect(status.state == .up && status.restarts == 0 && status.mac?.description == mac)
         // testpmd tells once a second.
         #expect(
             try eventually(within: 10) {

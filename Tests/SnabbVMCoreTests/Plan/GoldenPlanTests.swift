@@ -68,7 +68,7 @@ struct GoldenCase: Decodable, Sendable, CustomTestStringConvertible {
             let plan = try plan()
             // A new version is no change of any plan.
             let texts = [plan.shellText, try JSON(encoding: plan).prettyText].map {
-                $0.replacingOccurrences(of: "version=\(Help.version),", with: "version=VERSION,") + "\n"
+                $0.replacingOccurrences(of: "version=\(Version.text),", with: "version=VERSION,") + "\n"
             }
             return ["sh": texts[0], "json": texts[1]]
         } catch let failure as Failure {

@@ -216,7 +216,7 @@ struct NetworkPlanTests {
         #expect(Set(all).count == 4 && one.networks.map(\.mac) == again.networks.map(\.mac))
         let devices = (one.networks + two.networks).flatMap { [$0.device, $0.bridge] }
         #expect(Set(devices).count == 8)
-        #expect(all.allSatisfy { $0.isUnicastMAC })
+        #expect(all.allSatisfy { $0.isUnicast })
     }
 
     /// Other bridges of a host are none of its business.
@@ -355,6 +355,6 @@ struct NetworkPlanTests {
         let leases = [nic.mac: [IPAddress("8.8.8.8")!]]
         #expect(NICStatus(nic, leases: leases, guest: says).addressesFrom == .lease)
         #expect(NICStatus(nic, leases: [:], guest: says).addresses == [IPAddress("9.9.9.9")!])
-        #expect(NICStatus(nic, leases: [:], guest: [GuestInterface(mac: "x", addresses: [])]).addressesFrom == .plan)
+        #expect(NICStatus(nic, leases: [:], guest: [GuestInterface(mac: nil, addresses: [])]).addressesFrom == .plan)
     }
 }

@@ -20,7 +20,7 @@ import Testing
         let parts = plan.uuid.split(separator: "-")
         #expect(parts.map(\.count) == [8, 4, 4, 4, 12])
         #expect(parts[2].first == "4" && "89ab".contains(parts[3].first!))
-        let first = try #require(UInt8(plan.networks[0].mac.prefix(2), radix: 16))
+        let first = plan.networks[0].mac.bytes[0]
         #expect(first & 0b11 == 0b10, "unicast and locally administered")
     }
 

@@ -8,12 +8,12 @@ import Testing
 
     private func sources(_ words: String...) throws -> SeedSources {
         let arguments = try Parser.parse(words + ["x"], environment: [:])
-        return try SeedSources(arguments, images: ImageFinder(sharedFolder: scratch.path, demoFolder: ""))
+        return try SeedSources(arguments, files: FileFinder(sharedFolder: scratch.path))
     }
 
     private func content(_ words: String...) throws -> [String: String] {
         let arguments = try Parser.parse(words + ["x"], environment: [:])
-        let sources = try SeedSources(arguments, images: ImageFinder(sharedFolder: scratch.path, demoFolder: ""))
+        let sources = try SeedSources(arguments, files: FileFinder(sharedFolder: scratch.path))
         let seed = try SeedContent(
             sources, instanceID: "the-id", hostname: arguments.hostname ?? "vm", setsHostname: arguments.hostname != nil
         )

@@ -24,10 +24,10 @@ enum Samples {
             modified: 7)
     }
 
-    static func nic(_ address: String, id: String = "8086:10fb", node: Int? = nil, group: Int? = nil) -> Facts.NIC {
+    static func nic(_ address: PCIAddress, id: String = "8086:10fb", node: Int? = nil, group: Int? = nil) -> Facts.NIC {
         Facts.NIC(
             address: address, id: id, name: "Sample NIC", deviceClass: "0200", driver: "ixgbe", iommuGroup: group,
-            numaNode: node, interfaces: ["p\(address.suffix(1))"])
+            numaNode: node, interfaces: ["p\(address.function)"])
     }
 
     /// The same host with two ports of an 82599 and two nodes of four processors.

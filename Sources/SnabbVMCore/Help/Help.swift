@@ -1,0 +1,54 @@
+/// The help text, from the table of options and the list of verbs.
+enum Help {
+    static var text: String {
+        var lines = [
+            "snabbvm \(Version.text): boots a virtual machine, with everything it needs, from one command", "",
+            "Usage:",
+        ]
+        for verb in Verb.shown {
+            lines.append("  snabbvm \(verb.usage)".padded(to: 54) + verb.summary)
+        }
+        for paragraph in introduction { lines += [""] + paragraph.wrapped(at: 112) }
+        for group in OptionRow.Group.allCases {
+            lines += ["", "\(group.rawValue):"]
+            for row in OptionRow.table where row.group == group { lines += describe(row) }
+            if group == .ports {
+                lines += ["", "Keys of a port (\(liveKeys)):"] + PortKey.table.map(describe)
+            }
+        }
+        lines += [""] + environment.wrapped(at: 112) + [""]
+        for (code, meaning) in exitCodes {
+            lines.append((code == 0 ? "Exit codes:" : "").padded(to: code < 10 ? 12 : 11) + "\(code) \(meaning)")
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    static let introduction = [
+        "IMAGE is a disk image or ISO, packed or not: a file, looked for in /u and then here; a URL (http, https, ftp); "
+            + "oci:PATH[:TAG], a container image with a disk in it; a name of images.json, such as debian-13; or 'demo'.",
+        "PORT is a NIC, by its PCI address (0000:05:00.0 or 05:00.0), if:INTERFACE, tap:NAME, or env:VARIABLE with "
+            + "addresses in it; behind it ,key=value… as below. The guest has the ports in this order, after its other "
+            + "NICs. Where none is given, those in SNABBVM_PORTS are taken, one a line.",
+    ]
+
+    static let liveKeys = "* changes while it runs, in the file of --ports-file"
+
+    static let environment =
+        "Each option can stand in the environment, where the command line overrides it: --memory 4G as SNABBVM_MEMORY=4G, "
+        + "--copy as SNABBVM_COPY=yes; lists (--ssh-key, --publish, --header, --qemu-arg) one a line."
+
+    static var exitCodes: [(code: Int32, meaning: String)] {
+        [(0, "the guest powered off, or was stopped as asked")] + FailureKind.shown.map { ($0.rawValue, $0.meaning) }
+    }
+
+    private static func describe(_ row: PortKey) -> String {
+        "      \(row.name)=\(row.placeholder)".padded(to: 38) + row.help + (row.isLive ? " *" : "")
+    }
+
+    private static func describe(_ row: OptionRow) -> [String] {
+        let letter = row.letter.map { "-\($0), " } ?? "    "
+        let left = "  \(letter)--\(row.name)" + (row.placeholder.map { " \($0)" } ?? "")
+        if left.count < 38 { return [left.padded(to: 38) + row.help] }
+        return [left, String(repeating: " ", count: 38) + row.help]
+    }
+}
