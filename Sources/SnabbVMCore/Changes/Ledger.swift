@@ -40,9 +40,7 @@ final class Ledger {
     /// Whether the NIC stands in the ledger at this path, whoever holds it.
     static func names(_ nic: String, in path: String) -> Bool {
         (FileTree().text(path) ?? "").split(separator: "\n").contains { line in
-            guard let change = try? JSON(parsing: String(line)).decode(Change.self) else { return false }
-            if case .nic(let state) = change { return state.address == nic }
-            return false
+            (try? JSON(parsing: String(line)).decode(Change.self))?.takenNIC?.address == nic
         }
     }
 
@@ -86,7 +84,9 @@ final class Ledger {
         var folders: [String] = []
         for (offset, text) in lines.reversed() {
             let change = try? JSON(parsing: text).decode(Change.self)
-            if case .folder(let path, true) = change, self.path.hasPrefix(path + "/") { folders.append(path) }
+            if case .folder(let folder) = change, folder.isShared, self.path.hasPrefix(folder.path + "/") {
+                folders.append(folder.path)
+            }
             do throws(Failure) { try change?.undo() } catch {
                 failures.append(error)
                 kept.insert(text, at: 0)

@@ -50,7 +50,7 @@ final class Passt {
         var template = Array("/tmp/snabbvm-passt-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { return false }
         let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        defer { SwitchFiles.removeTree(folder) }
+        defer { Files.removeTree(folder) }
         if let user { chown(folder, user.uid, user.gid) }
         let socket = "\(folder)/socket"
         let passt = Passt(Passt.command(program, [], socket, user), socket: socket, loop: loop)

@@ -149,3 +149,8 @@ func hexadecimal(_ value: UInt64, digits: Int) -> String {
     let text = String(value, radix: 16)
     return String(repeating: "0", count: max(0, digits - text.count)) + text
 }
+
+extension [String] {
+    /// One a line.
+    var text: String { map { $0 + "\n" }.joined() }
+}
