@@ -79,7 +79,8 @@ public enum Launcher {
             held = preparation.held
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
-            try StepRunner(ledger: ledger, loop: loop, folders: folders, log: log).run(plan.steps)
+            var maker = EffectMaker(ledger: ledger, loop: loop, folders: folders, log: log)
+            try maker.make(plan.steps)
             machine = try Machine(
                 plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword,
                 fetch: preparation.fetch, addressGuard: preparation.addressGuard)

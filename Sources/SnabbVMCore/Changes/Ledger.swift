@@ -40,7 +40,7 @@ final class Ledger {
     /// Whether the NIC stands in the ledger at this path, whoever holds it.
     static func names(_ nic: PCIAddress, in path: String) -> Bool {
         (FileTree().text(path) ?? "").split(separator: "\n").contains { line in
-            if case .nic(let state) = change(in: line) { state.address == nic } else { false }
+            change(in: line)?.takenNIC?.address == nic
         }
     }
 
@@ -117,8 +117,8 @@ final class Ledger {
             var stays = change == nil && !forgetting
             do throws(Failure) {
                 try change?.undo()
-                if case .folder(let path, true) = change, access(path, F_OK) == 0 {
-                    folders.append(path)
+                if case .folder(let folder) = change, folder.isShared, access(folder.path, F_OK) == 0 {
+                    folders.append(folder.path)
                     stays = true
                 }
             } catch {
