@@ -1,0 +1,15 @@
+/// Each NIC's addresses that it asked for and was given.
+enum Leases {
+    static func of(_ folders: Folders) -> [String: [IPAddress]] { parse(FileTree().text(folders.leases) ?? "") }
+
+    /// By MAC address; those of IPv6 stand below a line of their own.
+    static func parse(_ text: String) -> [String: [IPAddress]] {
+        var result: [String: [IPAddress]] = [:]
+        for line in text.split(separator: "\n") {
+            let fields = line.split(separator: " ").map(String.init)
+            guard fields.count >= 4, let address = IPAddress(fields[2]) else { continue }
+            result[fields[1].lowercased(), default: []].append(address)
+        }
+        return result
+    }
+}
