@@ -16,31 +16,39 @@ struct Fetches {
         self.log = log
     }
 
-    /// What is still at work afterwards, for a machine that boots before its image is all here.
-    func bring(
-        _ image: FetchRequest?, _ cdrom: FetchRequest?, into inspected: inout Inspected, _ ledger: Ledger?
-    ) throws -> ImageFetch? {
-        if image == nil, cdrom == nil { return nil }
-        // Whatever is refused is refused before gigabytes have come.
-        try refuseEarly(inspected, isImage: image != nil)
-        if let cdrom {
-            inspected.cdrom =
-                ledger == nil ? expected(cdrom, &inspected) : try ImageFetch(cdrom, loop: loop, log: log).wait()
-        }
-        guard var image else { return nil }
-        guard let ledger else {
-            inspected.image = expected(image, &inspected)
-            return nil
-        }
-        if arguments.lazy { try makeLazy(&image, ledger) }
-        let fetch = try ImageFetch(image, loop: loop, log: log)
-        inspected.image = try fetch.wait()
-        return inspected.image?.served == nil ? nil : fetch
+    /// The image and the CD as they are here by now.
+    struct Brought {
+        var image: DiskImage?
+        var cdrom: DiskImage?
+        /// Still at work, for a machine that boots before its image is all here.
+        var fetch: ImageFetch?
+        var warnings: [String] = []
     }
 
-    private func refuseEarly(_ inspected: Inspected, isImage: Bool) throws(Failure) {
-        if isImage, inspected.hasKeptDisk { return }
-        var guess = inspected
+    func bring(
+        _ image: FetchRequest?, _ cdrom: FetchRequest?, _ found: Findings, _ ledger: Ledger?
+    ) throws -> Brought {
+        var brought = Brought(image: found.image, cdrom: found.cdrom)
+        if image == nil, cdrom == nil { return brought }
+        // Whatever is refused is refused before gigabytes have come.
+        try refuseEarly(found, isImage: image != nil)
+        guard let ledger else {
+            if let cdrom { brought.cdrom = expected(cdrom, &brought.warnings) }
+            if let image { brought.image = expected(image, &brought.warnings) }
+            return brought
+        }
+        if let cdrom { brought.cdrom = try ImageFetch(cdrom, loop: loop, log: log).wait() }
+        guard var image else { return brought }
+        if arguments.lazy { try makeLazy(&image, ledger) }
+        let fetch = try ImageFetch(image, loop: loop, log: log)
+        brought.image = try fetch.wait()
+        if brought.image?.served != nil { brought.fetch = fetch }
+        return brought
+    }
+
+    private func refuseEarly(_ found: Findings, isImage: Bool) throws(Failure) {
+        if isImage, found.hasKeptDisk { return }
+        var guess = found
         if isImage { guess.image = standIn("") }
         if guess.secretFile != nil { guess.image?.encryption = "luks" }
         _ = try Plan(arguments, facts, guess)
@@ -53,11 +61,10 @@ struct Fetches {
         return image
     }
 
-    private func expected(_ request: FetchRequest, _ inspected: inout Inspected) -> DiskImage {
+    private func expected(_ request: FetchRequest, _ warnings: inout [String]) -> DiskImage {
         let cache = ImageCache(folder: request.cache)
         if let known = cache.entries.last(where: { $0.record.source == request.shown }) { return known.record.image }
-        inspected.seed.warnings.append(
-            "\(request.shown) would be fetched first, and looked at then: what follows is a guess")
+        warnings.append("\(request.shown) would be fetched first, and looked at then: what follows is a guess")
         return standIn("\(cache.folder)/IMAGE\(ImageCache.diskSuffix)")
     }
 

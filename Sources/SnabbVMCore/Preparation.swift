@@ -1,7 +1,8 @@
 import CLinux
 import Glibc
 
-/// Everything that is only looked at: the host, the user's files; and the plan made from it.
+/// Gets what the plan must know and the machine must have: takes locks, brings images, makes a folder for one that is still
+/// coming. What it finds is complete as `Findings`, from which the plan follows.
 struct Preparation {
     let plan: Plan
     let vncPassword: String?
@@ -16,18 +17,14 @@ struct Preparation {
     init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks, ledger: Ledger?, log: Log) throws {
         var facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
         let folders = Folders(arguments, uid: facts.privileges.uid)
-        var inspected = Inspected(folders: folders)
-        inspected.programPath = Preparation.ownProgram
-        inspected.hostKey = Preparation.hostKey
         let finder = Preparation.imageFinder(arguments)
-
-        try Preparation.readState(folders, into: &inspected)
-        try Preparation.readPorts(arguments, &facts, into: &inspected, locks: locks)
+        let kept = try Preparation.keptState(folders)
+        let ports = try Preparation.takePorts(arguments, &facts, locks: locks)
         guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
 
         // iproute2 and qemu-img work while the rest is read, and whoever has an address has time to say so.
         let network = try Preparation.startNetworkInspection(arguments, facts, loop)
-        let wanted = try Preparation.image(arguments, finder, inspected, facts)
+        let wanted = try Preparation.image(arguments, finder, kept, folders, facts)
         let image = try wanted?.path.map { path in
             try ImageInspection(path, format: wanted?.format, qemuImg: qemuImg, loop: loop)
         }
@@ -36,61 +33,68 @@ struct Preparation {
             try ImageInspection($0, format: .iso, qemuImg: qemuImg, loop: loop)
         }
         facts.network = try network?.finish()
-        let requests = try Plan.nicRequests(arguments, facts)
-        let interfaces = ledger == nil ? [] : try Preparation.lock(requests, &facts, loop)
-        if requests.contains(where: \.mode.isJoined) {
-            // Any other DHCP server's port is taken too, whatever interface it is for.
-            let port = SocketAddress(host: "0.0.0.0", port: 67)
-            inspected.isDHCPTaken = port.whyTaken(udp: true) == Errno(code: EADDRINUSE)
+        let wishes = try Wishes(arguments, facts)
+        let interfaces = ledger == nil ? [] : try Preparation.lock(wishes.interfaces, &facts, loop)
+        let hasPasst = wishes.passt.map {
+            ledger == nil || Passt.works($0, as: facts.privileges.qemuUser, loop: loop)
         }
-        if Plan.networkMode(arguments, facts) == .user, arguments.userNet == .passt, let program = facts.tools.passt {
-            inspected.hasPasst =
-                ledger == nil || Passt.works(program, as: facts.privileges.qemuUser, loop: loop)
-            inspected.freePort = SocketAddress.freePort()
+        let uuid = Plan.uuid(of: arguments.name, kept.record, hostKey: Preparation.hostKey)
+        let searches = AddressSearch.all(wishes.nics, facts, uuid: uuid)
+        // In a dry run nothing is sent either.
+        let mayAsk = ledger != nil && facts.privileges.has(.netRaw) && !searches.isEmpty
+        addressGuard = mayAsk ? try AddressGuard(searches, loop: loop) : nil
+        let kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
+        let initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
+        let seed = try SeedSources(arguments, files: finder.files)
+        let secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
+        let vncPassword = try Preparation.vncPassword(arguments, finder)
+        let takenListeners = wishes.listeners.compactMap { address, udp in
+            address.whyTaken(udp: udp).map { (address, $0.description) }
         }
-        addressGuard = try Preparation.findAddresses(
-            requests, facts, &inspected, arguments.name, loop, isDryRun: ledger == nil)
-        inspected.kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
-        inspected.initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
-        inspected.privateFiles = [inspected.kernel, inspected.initrd].compactMap(\.self).filter {
-            !Files.readableByAnyone($0)
-        }
-        inspected.seed = try SeedSources(arguments, files: finder.files)
-        inspected.secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
-        vncPassword = try Preparation.vncPassword(arguments, finder, &inspected.seed.warnings)
-        inspected.hasVNCPassword = vncPassword != nil
-        inspected.takenPorts = Preparation.takenPorts(arguments, facts)
-        inspected.diskSpace = Files.freeSpace(Files.existingPart(of: folders.disks))
+        let filters = try Preparation.startFilterCheck(ports.requests, facts.tools, arguments, loop)
 
-        let filters = try Preparation.startFilterCheck(inspected, facts.tools, loop)
-
-        inspected.image = try image?.finish()
-        inspected.cdrom = try cdrom?.finish()
+        let found = (image: try image?.finish(), cdrom: try cdrom?.finish())
         try filters?.finish(.usage, "use the ports'", "filters")
-        try addressGuard?.finish(into: &inspected)
+        let addresses =
+            try addressGuard?.finish() ?? (ledger == nil ? AddressGuard.expected(searches) : AddressGuard.Answers())
+        let findings = { (image: DiskImage?, cdrom: DiskImage?, warnings: [String]) in
+            var seed = seed
+            let isLong = (vncPassword?.utf8.count ?? 0) > 8
+            seed.warnings += isLong ? ["VNC looks at the first 8 characters of a password only"] : []
+            seed.warnings += warnings
+            return Findings(
+                folders: folders, image: image, cdrom: cdrom, kernel: kernel, initrd: initrd,
+                privateFiles: [kernel, initrd].compactMap(\.self).filter { !Files.readableByAnyone($0) }, seed: seed,
+                record: kept.record, hasKeptDisk: kept.hasDisk, hasKeptVariables: kept.hasVariables,
+                secretFile: secretFile, hasVNCPassword: vncPassword != nil,
+                diskSpace: Files.freeSpace(Files.existingPart(of: folders.disks)), addresses: addresses.free,
+                holders: addresses.holders, isDHCPTaken: wishes.joinsNetwork && Preparation.isDHCPTaken,
+                hasPasst: hasPasst ?? false, freeListener: hasPasst == nil ? nil : SocketAddress.freePort(),
+                takenListeners: takenListeners, ports: ports.requests, portsFile: ports.file,
+                programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
+                hostName: PortMark.thisHost, hostKey: Preparation.hostKey)
+        }
         let fetches = Fetches(arguments, facts, folders, loop: loop, log: log)
-        fetch = try fetches.bring(wanted?.request, wantedCD?.request, into: &inspected, ledger)
-        held = try fetches.hold(inspected.image, inspected.cdrom) + interfaces
-        plan = try Plan(arguments, facts, inspected)
+        let brought = try fetches.bring(
+            wanted?.request, wantedCD?.request, findings(found.image, found.cdrom, []), ledger)
+        fetch = brought.fetch
+        self.vncPassword = vncPassword
+        held = try fetches.hold(brought.image, brought.cdrom) + interfaces
+        plan = try Plan(arguments, facts, findings(brought.image, brought.cdrom, brought.warnings))
     }
 
-    /// What is asked for, and what of it is there.
-    static func readPorts(
-        _ arguments: Arguments, _ facts: inout Facts, into inspected: inout Inspected, locks: NICLocks
-    ) throws(Failure) {
-        let share = shareFolder(arguments)
-        inspected.switchFolder = "\(share)/switch"
-        inspected.hostName = PortMark.thisHost
-        if let name = arguments.portsFile {
-            inspected.portsFile = try FileFinder().find(name, what: "file of ports", kind: .usage)
+    /// What is asked for, with the locks of its NICs, and what of it is there.
+    static func takePorts(
+        _ arguments: Arguments, _ facts: inout Facts, locks: NICLocks
+    ) throws(Failure) -> (requests: [PortRequest], file: String?) {
+        var requests = arguments.ports
+        let file = try arguments.portsFile.map { name throws(Failure) in
+            try FileFinder().find(name, what: "file of ports", kind: .usage)
         }
-        inspected.ports = arguments.ports
-        if let path = inspected.portsFile {
-            inspected.ports = PortsFile.merge(arguments.ports, try PortsFile.read(path))
-        }
-        if inspected.ports.isEmpty { return }
+        if let file { requests = PortsFile.merge(requests, try PortsFile.read(file)) }
+        if requests.isEmpty { return ([], file) }
         // First the locks, then the look: what is seen stays so.
-        let addresses = Set(inspected.ports.compactMap(\.source.pciAddress))
+        let addresses = Set(requests.compactMap(\.source.pciAddress))
         let busy = locks.take(addresses)
         try facts.addDevices(and: addresses)
         facts.nics = facts.nics?.map { nic in
@@ -98,12 +102,20 @@ struct Preparation {
             nic.isLocked = busy.contains(nic.address)
             return nic
         }
+        return (requests, file)
     }
+
+    /// Any other DHCP server's port is taken too, whatever interface it is for.
+    private static var isDHCPTaken: Bool {
+        SocketAddress(host: "0.0.0.0", port: 67).whyTaken(udp: true) == Errno(code: EADDRINUSE)
+    }
+
+    static func switchFolder(_ arguments: Arguments) -> String { "\(shareFolder(arguments))/switch" }
 
     private static func startNetworkInspection(
         _ arguments: Arguments, _ facts: Facts, _ loop: EventLoop
     ) throws -> NetworkInspection? {
-        guard Plan.needsNetworkFacts(arguments, facts) else { return nil }
+        guard Wishes.dependOnNetwork(arguments, facts) else { return nil }
         guard let ip = facts.tools.ip else {
             // What was not asked for need not be said to be missing.
             if arguments.net == nil, arguments.bridge == nil, arguments.nics.isEmpty { return nil }
@@ -114,9 +126,8 @@ struct Preparation {
 
     /// Nobody else who is in this network namespace, from whatever container, takes an interface of the machine.
     private static func lock(
-        _ requests: [NICRequest], _ facts: inout Facts, _ loop: EventLoop
+        _ wanted: [String], _ facts: inout Facts, _ loop: EventLoop
     ) throws -> [HeldDescriptor] {
-        let wanted = requests.filter(\.mode.usesInterface).map(\.interface)
         guard facts.network?.isOwn == true, !wanted.isEmpty, let ip = facts.tools.ip else { return [] }
         let locks = try wanted.map { name in
             do throws(Errno) {
@@ -131,20 +142,6 @@ struct Preparation {
         // What was seen before may have been changed by who had it until now.
         facts.network = try NetworkInspection(ip, loop).finish()
         return locks
-    }
-
-    private static func findAddresses(
-        _ requests: [NICRequest], _ facts: Facts, _ inspected: inout Inspected, _ name: String, _ loop: EventLoop,
-        isDryRun: Bool
-    ) throws(Failure) -> AddressGuard? {
-        let searches = AddressSearch.all(requests, facts, uuid: Plan.uuid(of: name, inspected))
-        if isDryRun {
-            // Nothing is sent either.
-            for search in searches where search.isChoice { inspected.addresses[search.place] = search.candidates.first }
-            return nil
-        }
-        let mayAsk = facts.privileges.has(.netRaw)
-        return searches.isEmpty || !mayAsk ? nil : try AddressGuard(searches, loop: loop)
     }
 
     static func imageFinder(_ arguments: Arguments) -> ImageFinder {
@@ -162,14 +159,14 @@ struct Preparation {
 
     /// Snabb itself says whether it understands a filter, before anything is touched.
     private static func startFilterCheck(
-        _ inspected: Inspected, _ tools: Facts.Tools, _ loop: EventLoop
+        _ ports: [PortRequest], _ tools: Facts.Tools, _ arguments: Arguments, _ loop: EventLoop
     ) throws -> Job? {
-        let filters = inspected.ports.filter { $0.settings.engine ?? .snabb == .snabb }.flatMap {
+        let filters = ports.filter { $0.settings.engine ?? .snabb == .snabb }.flatMap {
             [$0.settings.filterIn, $0.settings.filterOut].compactMap(\.self)
         }
         guard !filters.isEmpty, let snabb = tools.snabb else { return nil }
         let command = Command(
-            program: snabb, arguments: ["snsh", "\(inspected.switchFolder)/check.lua"] + filters)
+            program: snabb, arguments: ["snsh", "\(switchFolder(arguments))/check.lua"] + filters)
         return try Job(command, in: loop, limit: .seconds(20), kind: .usage)
     }
 
@@ -196,20 +193,20 @@ struct Preparation {
 
     /// The image to read. A kept disk knows what it stands on, which then need not be said again.
     private static func image(
-        _ arguments: Arguments, _ finder: ImageFinder, _ inspected: Inspected, _ facts: Facts
+        _ arguments: Arguments, _ finder: ImageFinder, _ state: KeptState, _ folders: Folders, _ facts: Facts
     ) throws(Failure) -> Wanted? {
-        let kept = inspected.hasKeptDisk ? inspected.record : nil
+        let kept = state.hasDisk ? state.record : nil
         let base = kept?.isOverlay == true ? kept?.image : nil
         guard let name = arguments.image else {
             if kept == nil, arguments.kernel == nil, arguments.cdrom == nil {
                 throw Failure(
-                    .usage, "run", "a machine", "no IMAGE given, and no disk is kept in \(inspected.folders.disks)",
+                    .usage, "run", "a machine", "no IMAGE given, and no disk is kept in \(folders.disks)",
                     remedy: "give a disk image")
             }
             return try base.map { base throws(Failure) in
                 if let source = base.source, access(base.path, F_OK) != 0 {
                     throw Failure(
-                        .image, "boot the disk in", inspected.folders.disks,
+                        .image, "boot the disk in", folders.disks,
                         "it stands on an image of \(source), which is not all here", remedy: "give that as IMAGE again")
                 }
                 return Wanted(path: try finder.find(base.path, what: "image"), format: base.format)
@@ -245,9 +242,7 @@ struct Preparation {
         return path
     }
 
-    private static func vncPassword(
-        _ arguments: Arguments, _ finder: ImageFinder, _ warnings: inout [String]
-    ) throws(Failure) -> String? {
+    private static func vncPassword(_ arguments: Arguments, _ finder: ImageFinder) throws(Failure) -> String? {
         guard let name = arguments.vncPasswordFile else { return nil }
         if arguments.vnc == .off { throw Failure(.usage, "use", "--vnc-password-file", "VNC is off") }
         let path = try finder.find(name, what: "VNC password file", kind: .usage)
@@ -257,39 +252,30 @@ struct Preparation {
         }
         let password = String(decoding: content.prefix { $0 != 0x0a && $0 != 0x0d }, as: UTF8.self)
         if password.isEmpty { throw Failure(.usage, "use", path, "there is no password in it") }
-        if password.utf8.count > 8 { warnings.append("VNC looks at the first 8 characters of a password only") }
         return password
     }
 
-    private static func takenPorts(_ arguments: Arguments, _ facts: Facts) -> [(port: SocketAddress, why: String)] {
-        var wanted = (Plan.vncAddress(arguments, facts).map { [($0, false)] }) ?? []
-        if Plan.networkMode(arguments, facts) == .user {
-            wanted += arguments.published.map { (SocketAddress(host: $0.address ?? "0.0.0.0", port: $0.host), $0.udp) }
-        }
-        return wanted.compactMap { address, udp in
-            guard let error = address.whyTaken(udp: udp) else { return nil }
-            return (address, error.description)
-        }
-    }
+    /// What an earlier start left in the --state folder.
+    private typealias KeptState = (record: MachineRecord?, hasDisk: Bool, hasVariables: Bool)
 
-    private static func readState(_ folders: Folders, into inspected: inout Inspected) throws(Failure) {
+    private static func keptState(_ folders: Folders) throws(Failure) -> KeptState {
         guard folders.disksAreKept else {
             // Here everything is removed at the end: nothing that somebody keeps may be in it.
-            if access(folders.record, F_OK) != 0 { return }
+            if access(folders.record, F_OK) != 0 { return (nil, false, false) }
             throw Failure(
                 .image, "use", folders.disks, "a machine's disk is kept there",
                 remedy: "boot it with --state \(folders.disks), or choose another place with --scratch or --name")
         }
-        inspected.hasKeptDisk = access(folders.disk, F_OK) == 0
-        inspected.hasKeptVariables = access(folders.firmwareVariables, F_OK) == 0
-        if let text = FileTree().text(folders.record) {
-            do { inspected.record = try JSON(parsing: text).decode(MachineRecord.self) } catch {
-                throw Failure(.image, "read", folders.record, "\(error)", remedy: "choose another --state folder")
-            }
-        } else if inspected.hasKeptDisk {
+        let hasDisk = access(folders.disk, F_OK) == 0
+        let hasVariables = access(folders.firmwareVariables, F_OK) == 0
+        guard let text = FileTree().text(folders.record) else {
+            if !hasDisk { return (nil, hasDisk, hasVariables) }
             throw Failure(
                 .image, "boot", folders.disk, "there is no machine.json beside it that says what it stands on",
                 remedy: "choose another --state folder")
+        }
+        do { return (try JSON(parsing: text).decode(MachineRecord.self), hasDisk, hasVariables) } catch {
+            throw Failure(.image, "read", folders.record, "\(error)", remedy: "choose another --state folder")
         }
     }
 }

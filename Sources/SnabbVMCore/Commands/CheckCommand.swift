@@ -4,16 +4,18 @@ enum CheckCommand {
         let searchPath = Environment.current["PATH"] ?? ""
         var facts = try Facts.read(for: arguments, searchPath: searchPath)
         let folders = Folders(arguments, uid: facts.privileges.uid)
-        var inspected = Inspected(folders: folders)
-        try Preparation.readPorts(arguments, &facts, into: &inspected, locks: NICLocks())
-        if inspected.ports.isEmpty { try facts.addDevices() }
+        let ports = try Preparation.takePorts(arguments, &facts, locks: NICLocks()).requests
+        if ports.isEmpty { try facts.addDevices() }
+        let findings = Findings(
+            folders: folders, ports: ports, switchFolder: Preparation.switchFolder(arguments),
+            hostName: PortMark.thisHost)
         let loop = try EventLoop()
         facts.network = try facts.tools.ip.map { try NetworkInspection($0, loop).finish() }
         let check = Check(
             facts, versions: try versions(facts.tools), memoryWanted: arguments.memory,
             freeSpace: Files.freeSpace(Files.existingPart(of: folders.disks)),
-            scratch: folders.disks, whyUser: Plan.whyNotBridged(facts),
-            refusals: Plan.refusals(arguments, facts) + Plan.portRefusals(arguments, facts, inspected))
+            scratch: folders.disks, whyUser: Wishes.whyNotBridged(facts),
+            refusals: Plan.refusals(arguments, facts) + PortPlanner.refusals(arguments, facts, findings))
         if arguments.json {
             print(
                 (["facts": try JSON(encoding: facts), "check": try JSON(encoding: check), "fit": .bool(check.isFit)]

@@ -62,20 +62,34 @@ final class AddressGuard {
 
     deinit { for post in posts { loop.unwatch(post.socket.raw) } }
 
+    /// Addresses that were found to be free; and who has those that were asked for.
+    struct Answers {
+        var free: [AddressPlace: IPAddress] = [:]
+        var holders: [IPAddress: String] = [:]
+    }
+
+    /// Where nobody is asked, the first that could be free is taken to be so.
+    static func expected(_ searches: [AddressSearch]) -> Answers {
+        var answers = Answers()
+        for search in searches where search.isChoice { answers.free[search.place] = search.candidates.first }
+        return answers
+    }
+
     /// Waits for the answers.
-    func finish(into inspected: inout Inspected) throws {
+    func finish() throws -> Answers {
         try loop.run { posts.allSatisfy(\.isDone) }
+        var answers = Answers()
         for post in posts {
             if post.hasTwin {
                 throw Failure(
                     .network, "give the machine", "MAC address \(post.mac)", "another host beside it has the same",
                     remedy: "choose another with --mac or --name")
             }
-            if let chosen = post.chosen { inspected.addresses[post.search.place] = chosen }
-            if !post.search.isChoice {
-                for (address, mac) in post.holders { inspected.holders[address] = "the host with MAC address \(mac)" }
-            }
+            if let chosen = post.chosen { answers.free[post.search.place] = chosen }
+            if post.search.isChoice { continue }
+            for (address, mac) in post.holders { answers.holders[address] = "the host with MAC address \(mac)" }
         }
+        return answers
     }
 
     // MARK: - Asking

@@ -1,16 +1,6 @@
 /// Which addresses are to be looked at before the plan, and where: pure; `AddressGuard` looks.
 struct AddressSearch: Equatable {
-    struct Place: Hashable {
-        var interface: String
-        var family: IPAddress.Family
-
-        init(_ interface: String, _ family: IPAddress.Family) {
-            self.interface = interface
-            self.family = family
-        }
-    }
-
-    var place: Place
+    var place: AddressPlace
     /// Whose it is to be.
     var mac: MACAddress
     /// The first that nobody has is taken; or, where one is asked for, whoever has it is told.
@@ -49,13 +39,13 @@ struct AddressSearch: Equatable {
                 return networks(of: link).map { network in
                     let free = network.hostsFromTheEnd.lazy.filter { !own.contains($0) && !gateways.contains($0) }
                     return AddressSearch(
-                        place: Place(name, network.family), mac: mac, candidates: Array(free.prefix(most)),
+                        place: AddressPlace(name, network.family), mac: mac, candidates: Array(free.prefix(most)),
                         isChoice: true, isOutside: isOutside)
                 }
             case .fixed(let addresses):
                 return addresses.map {
                     AddressSearch(
-                        place: Place(name, $0.address.family), mac: mac, candidates: [$0.address.address],
+                        place: AddressPlace(name, $0.address.family), mac: mac, candidates: [$0.address.address],
                         isChoice: false, isOutside: isOutside)
                 }
             case .dhcp, .none: return []

@@ -3,9 +3,8 @@ extension Plan {
     /// What of this a start with these options would be refused for.
     static func refusals(_ arguments: Arguments, _ facts: Facts) -> [Failure] {
         var refusals: [Failure] = []
-        var notes: [String] = []
         do throws(Failure) { _ = try accelerator(arguments, facts) } catch { refusals.append(error) }
-        do throws(Failure) { _ = try memory(arguments, facts, notes: &notes) } catch { refusals.append(error) }
+        do throws(Failure) { _ = try memory(arguments, facts) } catch { refusals.append(error) }
         if arguments.firmware == .uefi, facts.tools.firmwareVariables == nil { refusals.append(noFirmware) }
         return refusals
     }
@@ -16,30 +15,33 @@ extension Plan {
 
     static func accelerator(
         _ arguments: Arguments, _ facts: Facts
-    ) throws(Failure) -> (AcceleratorChoice, notes: [String]) {
+    ) throws(Failure) -> PlanPart<AcceleratorChoice> {
         let why: String
         switch facts.kvm.state {
-        case .usable: return (arguments.accelerator == .tcg ? .tcg : .kvm, [])
+        case .usable: return PlanPart(decision: arguments.accelerator == .tcg ? .tcg : .kvm)
         case .absent: why = "there is no /dev/kvm"
         case .notPermitted: why = "this user may not open /dev/kvm"
         case .cannotRunGuests:
             why = "/dev/kvm can't run ordinary guests here (\(facts.kvm.modules.joined(separator: ", ")) only)"
         }
         switch arguments.accelerator {
-        case .tcg: return (.tcg, [])
-        case .auto: return (.tcg, ["no hardware virtualisation, so the machine runs many times slower: \(why)"])
+        case .tcg: return PlanPart(decision: .tcg)
+        case .auto:
+            let note = "no hardware virtualisation, so the machine runs many times slower: \(why)"
+            return PlanPart(decision: .tcg, notes: [note])
         case .kvm: throw Failure(.host, "use", "--accel kvm", why, remedy: "--accel auto runs it in software here")
         }
     }
 
     static func memory(
-        _ arguments: Arguments, _ facts: Facts, near node: Int? = nil, notes: inout [String]
-    ) throws(Failure) -> MemoryPlan {
+        _ arguments: Arguments, _ facts: Facts, near node: Int? = nil
+    ) throws(Failure) -> PlanPart<MemoryPlan> {
         let wanted = arguments.memory
         guard wanted >= .mebibytes(16), wanted.bytes % (1 << 20) == 0 else {
             throw Failure(.usage, "use", "--memory \(wanted)", "it is not a whole number of MB, 16 at least")
         }
-        if let plan = try hugepages(arguments, facts, near: node) { return plan }
+        if let plan = try hugepages(arguments, facts, near: node) { return PlanPart(decision: plan) }
+        var notes: [String] = []
         if arguments.hugepages == .auto {
             notes.append("no hugepages on this host, so the machine has ordinary memory")
         }
@@ -53,7 +55,7 @@ extension Plan {
         if wanted > facts.memory.available {
             notes.append("the machine may come to use \(wanted), and \(facts.memory.available) are available now")
         }
-        return MemoryPlan(size: wanted, node: node)
+        return PlanPart(decision: MemoryPlan(size: wanted, node: node), notes: notes)
     }
 
     /// nil where ordinary memory is to be used.

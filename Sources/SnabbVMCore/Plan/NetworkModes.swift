@@ -1,13 +1,13 @@
 /// What each mode is made of.
 extension NetworkPlanner {
     mutating func planUser(_ plan: inout NetworkPlan, _ request: NICRequest) throws(Failure) {
-        plan.usesPasst = Plan.usesPasst(arguments, facts, inspected)
+        plan.usesPasst = Plan.usesPasst(arguments, facts, findings)
         if arguments.userNet == .passt, !plan.usesPasst {
             throw facts.tools.passt == nil
                 ? Failure.missing("passt", package: "passt")
                 : refuse(
                     request,
-                    inspected.hasPasst
+                    findings.hasPasst
                         ? "passt has no rights, and can't listen below port \(facts.privileges.firstUnprivilegedPort)"
                         : "passt can't shut itself in here, which needs user namespaces", "use --user-net slirp", .host)
         }
@@ -87,7 +87,7 @@ extension NetworkPlanner {
             .links(
                 tapLines(plan) + ["link set dev \(tap) master \(name) up"], program: ip,
                 undoneBy: tapChange(plan)))
-        if inspected.isDHCPTaken, !plan.addresses.isEmpty {
+        if findings.isDHCPTaken, !plan.addresses.isEmpty {
             notes.append(
                 "another DHCP server is on this host, so \(plan.name)'s address is told by the seed disk alone")
         } else {
@@ -245,8 +245,8 @@ extension NetworkPlanner {
                 request, "the machine has the macvtap's MAC address \(mac) then", "leave out the other", .usage)
         }
         plan.mac = mac
-        plan.device = "\(inspected.folders.run)/\(name)"
-        steps.append(.device(path: "\(inspected.folders.run)/\(name)", numbers: numbers))
+        plan.device = "\(findings.folders.run)/\(name)"
+        steps.append(.device(path: "\(findings.folders.run)/\(name)", numbers: numbers))
     }
 
     mutating func planJoined(

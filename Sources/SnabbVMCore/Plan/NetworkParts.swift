@@ -45,7 +45,7 @@ extension NetworkPlanner {
         return mac
     }
 
-    func tapChange(_ plan: NetworkPlan) -> [Change] {
+    func tapChange(_ plan: NetworkPlan) -> [Effect] {
         [.tap(name: plan.device ?? "", isMultiQueue: plan.queues > 1, namespace: network.namespace)]
     }
 
@@ -95,7 +95,7 @@ extension NetworkPlanner {
                     "use --net takeover or nat")
             }
             for network in networks {
-                guard let found = inspected.addresses[AddressSearch.Place(link.name, network.family)] else {
+                guard let found = findings.addresses[AddressPlace(link.name, network.family)] else {
                     if network.family == .six { continue }
                     throw Failure(
                         .network, "find", "a free address in \(network.network)", "others have all that were tried",
@@ -137,7 +137,7 @@ extension NetworkPlanner {
         if theirs == address.address {
             throw Failure(.network, "give the machine", "\(address)", "that is the gateway's")
         }
-        if let holder = inspected.holders[address.address] {
+        if let holder = findings.holders[address.address] {
             throw Failure(
                 .network, "give the machine", "\(address)", "\(holder) has it already",
                 remedy: "choose another, or --address auto")
@@ -272,7 +272,7 @@ extension NetworkPlanner {
 
     /// Once, whichever NICs want it so.
     private mutating func set(_ path: String, _ value: String, before: String) {
-        let step = Step.setting(path: path, value: value, before: before, namespace: network.namespace)
+        let step = Effect.setting(path: path, value: value, before: before, namespace: network.namespace)
         if !steps.contains(step) { steps.append(step) }
     }
 

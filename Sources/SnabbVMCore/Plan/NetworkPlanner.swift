@@ -2,7 +2,7 @@
 struct NetworkPlanner {
     let arguments: Arguments
     let facts: Facts
-    let inspected: Inspected
+    let findings: Findings
     let uuid: String
     let network: Facts.Network
     let user: User?
@@ -10,24 +10,76 @@ struct NetworkPlanner {
     let tag: String
     var rules: NetworkRules
     var server: AddressServer
-    var steps: [Step] = []
+    var steps: [Effect] = []
     var notes: [String] = []
     var privateNetworks: [NetworkAddress] = []
     /// How the request at hand was asked for.
     private var option = "--net "
 
+    /// All of them.
+    static func plan(
+        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, _ wishes: Wishes, uuid: String, user: User?
+    ) throws(Failure) -> PlanPart<[NetworkPlan]> {
+        var planner = NetworkPlanner(
+            arguments, facts, findings, uuid: uuid, user: user, ownListeners: wishes.vnc.map { [$0.port] } ?? [])
+        var networks: [NetworkPlan] = []
+        for (index, request) in wishes.nics.enumerated() { networks.append(try planner.plan(request, index: index)) }
+        try checkDistinct(networks)
+        try planner.finish()
+        let service = planner.addressService
+        return PlanPart(
+            decision: networks, steps: planner.steps + service.steps, services: service.services,
+            notes: notes(arguments, facts, wishes) + planner.notes)
+    }
+
+    private static func notes(_ arguments: Arguments, _ facts: Facts, _ wishes: Wishes) -> [String] {
+        var notes: [String] = []
+        if arguments.net == nil, arguments.bridge == nil, facts.privileges.inContainer,
+            facts.privileges.has(.netAdmin), let why = Wishes.whyNotBridged(facts)
+        {
+            notes.append("eth0 is on a user network (--net user): \(why)")
+        }
+        guard arguments.netAll else { return notes }
+        let left = (facts.network?.links ?? []).filter { link in
+            link.name != "lo" && !wishes.nics.contains { $0.interface == link.name }
+        }
+        return notes
+            + left.map { "--net-all leaves out \($0.name): it can't be used with --net \(wishes.mode)" }
+    }
+
+    /// What one NIC has another can't have, and a port leads to one place.
+    private static func checkDistinct(_ networks: [NetworkPlan]) throws(Failure) {
+        for (index, nic) in networks.enumerated() {
+            for other in networks[..<index] {
+                if nic.mac == other.mac {
+                    throw Failure(
+                        .usage, "use", "MAC address \(nic.mac) for \(nic.name)", "\(other.name) has it",
+                        remedy: "give each its own")
+                }
+                if let device = nic.device, device == other.device {
+                    throw Failure(.usage, "use", "\(device) for \(nic.name)", "\(other.name) has it")
+                }
+            }
+        }
+        let published = networks.first?.published ?? []
+        for (index, port) in published.enumerated() {
+            guard let other = published[..<index].first(where: port.overlaps) else { continue }
+            throw Failure(.usage, "publish", "\(port)", "\(other.host) leads to the guest's \(other.guest) already")
+        }
+    }
+
     init(
-        _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected, uuid: String, user: User?, ownPorts: [Int]
+        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, uuid: String, user: User?, ownListeners: [Int]
     ) {
         self.arguments = arguments
         self.facts = facts
-        self.inspected = inspected
+        self.findings = findings
         self.uuid = uuid
         self.user = user
         network = facts.network ?? Facts.Network(isOwn: false)
-        tag = hexadecimal(stableDigest("network", uuid, inspected.folders.base) & 0xff_ffff, digits: 6)
-        rules = NetworkRules(name: "snabbvm_\(tag)", ownPorts: ownPorts)
-        server = AddressServer(leases: inspected.folders.leases)
+        tag = hexadecimal(stableDigest("network", uuid, findings.folders.base) & 0xff_ffff, digits: 6)
+        rules = NetworkRules(name: "snabbvm_\(tag)", ownPorts: ownListeners)
+        server = AddressServer(leases: findings.folders.leases)
     }
 
     mutating func plan(_ request: NICRequest, index: Int) throws(Failure) -> NetworkPlan {
@@ -63,6 +115,20 @@ struct NetworkPlanner {
                 .host, "serve", "the machine's address", "it needs the right NET_BIND_SERVICE",
                 remedy: facts.privileges.inContainer ? "docker run --cap-add NET_BIND_SERVICE" : "run it as root")
         }
+    }
+
+    /// dnsmasq, where it has addresses to give.
+    private var addressService: PlanPart<Void> {
+        guard !server.isEmpty, let program = facts.tools.dnsmasq else { return PlanPart(decision: ()) }
+        // It needs no more rights than are for DHCP, and keeps those.
+        let isNobody = facts.privileges.uid == 0 && facts.privileges.canRunOthers
+        let settings = findings.folders.dnsmasqSettings
+        return PlanPart(
+            decision: (),
+            steps: [
+                .file(path: settings, mode: 0o600, FileContent(server.text(user: isNobody ? "nobody" : nil))),
+                .file(path: findings.folders.leases, mode: 0o600, FileContent("")),
+            ], services: [.addressServer(program, settings: settings)])
     }
 
     var ip: String { facts.tools.ip ?? "ip" }
@@ -105,7 +171,7 @@ struct NetworkPlanner {
             let others = network.links.map(\.name).filter { $0 != "lo" }.joined(separator: ", ")
             throw refuse(request, "there is no such interface", others.isEmpty ? nil : "there is \(others)")
         }
-        if inspected.ports.contains(where: { $0.source == .interface(link.name) }) {
+        if findings.ports.contains(where: { $0.source == .interface(link.name) }) {
             throw refuse(request, "it is to be a NIC port", "give another with --interface, or use --net user", .usage)
         }
         if link.name == "lo" { throw refuse(request, "it leads nowhere") }

@@ -4,7 +4,7 @@ struct PortPlanner {
     private let uuid: String
     private let arguments: Arguments
     private let facts: Facts
-    private let inspected: Inspected
+    private let findings: Findings
     private let layout: Layout?
     /// Of 2 MB: those that are left, and those that the switches can't do without.
     private let freeHugepages: Int
@@ -18,25 +18,85 @@ struct PortPlanner {
     private let firstNumber: Int
 
     init(
-        machine: String, uuid: String, after firstNumber: Int = 1, _ arguments: Arguments, _ facts: Facts,
-        _ inspected: Inspected,
-        layout: Layout?, hugepages: Int
+        uuid: String, after firstNumber: Int = 1, _ arguments: Arguments, _ facts: Facts, _ findings: Findings,
+        layout: Layout?, memory: Plan.MemoryPlan?
     ) {
-        self.machine = machine
+        machine = arguments.name
         self.uuid = uuid
         self.firstNumber = firstNumber
         self.arguments = arguments
         self.facts = facts
-        self.inspected = inspected
+        self.findings = findings
         self.layout = layout
-        freeHugepages = hugepages
+        freeHugepages = PortPlanner.freeHugepages(facts, besides: memory)
         let floating = layout?.machineCPUs ?? facts.topology?.allowed ?? [0]
         context = EngineContext(
-            folders: inspected.folders, tools: facts.tools, switchFolder: inspected.switchFolder,
-            floatingCPUs: floating.map(String.init).joined(separator: ","), freeHugepages: hugepages)
+            folders: findings.folders, tools: facts.tools, switchFolder: findings.switchFolder,
+            floatingCPUs: floating.map(String.init).joined(separator: ","), freeHugepages: freeHugepages)
     }
 
-    mutating func plan(_ request: PortRequest, index: Int) throws(Failure) -> (PortPlan, [Step]) {
+    /// All of them, with what is decided about the ports together.
+    static func plan(
+        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, uuid: String, after firstNumber: Int,
+        memory: Plan.MemoryPlan, user: User?
+    ) throws(Failure) -> PlanPart<(ports: [PortPlan], layout: Layout?)> {
+        if findings.ports.isEmpty { return PlanPart(decision: ([], nil)) }
+        let folders = findings.folders
+        let layout = try Plan.layout(findings.ports, arguments, facts)
+        var planner = PortPlanner(
+            uuid: uuid, after: firstNumber, arguments, facts, findings, layout: layout.decision, memory: memory)
+        var ports: [PortPlan] = []
+        var preparing: [Effect] = []
+        for (index, request) in findings.ports.enumerated() {
+            let (port, steps) = try planner.plan(request, index: index)
+            ports.append(port)
+            preparing += steps
+        }
+        try planner.checkHugepages()
+        var steps: [Effect] = [
+            .folder(path: folders.ports, mode: 0o700, isShared: false, owner: user),
+            .folder(path: folders.switches, mode: 0o700, isShared: false),
+        ]
+        // An IOMMU group changes when all of its devices are without their drivers.
+        let taken = preparing.compactMap(\.takenNIC)
+        steps += preparing.filter(\.isTaking) + (taken.isEmpty ? [] : [.confirm(taken)])
+        steps += preparing.filter { !$0.isTaking }
+        let bySnabb = ports.filter { $0.engine == .snabb }
+        if bySnabb.contains(where: { $0.hugepages > 0 }) {
+            steps.append(.mount(path: Folders.snabbHugepages, kind: "hugetlbfs"))
+        }
+        if !bySnabb.isEmpty { steps.append(.switchFiles(path: folders.snabb)) }
+        return PlanPart(
+            decision: (ports, layout.decision), steps: steps, services: planner.services,
+            notes: layout.notes + planner.notes)
+    }
+
+    /// For which of its ports a start would be refused.
+    static func refusals(_ arguments: Arguments, _ facts: Facts, _ findings: Findings) -> [Failure] {
+        if findings.ports.isEmpty { return [] }
+        var refusals: [Failure] = []
+        var layout: Layout?
+        do throws(Failure) { layout = try Plan.layout(findings.ports, arguments, facts).decision } catch {
+            refusals.append(error)
+        }
+        let memory = try? Plan.memory(arguments, facts, near: Plan.node(of: findings.ports, facts)).decision
+        var planner = PortPlanner(uuid: "", arguments, facts, findings, layout: layout, memory: memory)
+        for (index, request) in findings.ports.enumerated() {
+            do throws(Failure) { _ = try planner.plan(request, index: index) } catch { refusals.append(error) }
+        }
+        do throws(Failure) { try planner.checkHugepages() } catch { refusals.append(error) }
+        return refusals
+    }
+
+    /// Of 2 MB, when the machine has its own.
+    private static func freeHugepages(_ facts: Facts, besides memory: Plan.MemoryPlan?) -> Int {
+        let pageSize = ByteCount.mebibytes(2)
+        let free = facts.hugepages.filter { $0.pageSize == pageSize }.map(\.free).reduce(0, +)
+        guard let memory, memory.pageSize == pageSize else { return free }
+        return free - Int(memory.size.bytes / pageSize.bytes)
+    }
+
+    mutating func plan(_ request: PortRequest, index: Int) throws(Failure) -> (PortPlan, [Effect]) {
         guard facts.privileges.uid == 0 else {
             throw Failure(.port, "take port", "\(request.source)", "only root may", remedy: "run it as root")
         }
@@ -50,7 +110,7 @@ struct PortPlanner {
         guard names.insert(name).inserted else {
             throw PortRequest.usage("\(request.source)", "the name \(name) is taken", "choose another")
         }
-        let folders = inspected.folders
+        let folders = findings.folders
         var port = PortPlan(
             name: name, guestName: "eth\(firstNumber + index)", source: request.source, engine: engine.name,
             driver: driver,
@@ -69,7 +129,7 @@ struct PortPlanner {
                 .portSwitch(
                     port, command, attempts: arguments.switchRetries, leavesProgram: engine.leavesProgram(driver)))
         }
-        var steps: [Step] = []
+        var steps: [Effect] = []
         if let settings = engine.settings(of: port) {
             steps.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))
         }
@@ -153,7 +213,7 @@ struct PortPlanner {
                     .port, "use port", "if:\(name)", "there is no such interface",
                     remedy: "there is \(names.joined(separator: ", "))")
             }
-            let addresses = inspected.ports.compactMap(\.source.pciAddress)
+            let addresses = findings.ports.compactMap(\.source.pciAddress)
             if let nic = facts.nics?.first(where: { addresses.contains($0.address) && $0.interfaces.contains(name) }) {
                 throw PortRequest.usage(
                     "if:\(name)", "it is NIC \(nic.address), which is given as well", "give it once")
@@ -268,7 +328,7 @@ struct PortPlanner {
     private func checkGroup(_ nic: Facts.NIC, _ engine: any PortEngine) throws(Failure) {
         let group = group(of: nic)
         // Those that this machine gets as well are no obstacle.
-        let ours = inspected.ports.compactMap(\.source.pciAddress?.description)
+        let ours = findings.ports.compactMap(\.source.pciAddress?.description)
         let others = group?.inUse.filter { !ours.contains($0) } ?? []
         switch engine.holder(of: nic) {
         case .ownDriver: return
@@ -313,7 +373,7 @@ struct PortPlanner {
 
     // MARK: - Taking it
 
-    private mutating func steps(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) -> [Step] {
+    private mutating func steps(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) -> [Effect] {
         switch device {
         case .nic(let nic): return try take(nic, engine)
         case .interface(let interface):
@@ -323,7 +383,7 @@ struct PortPlanner {
         }
     }
 
-    private mutating func take(_ nic: Facts.NIC, _ engine: any PortEngine) throws(Failure) -> [Step] {
+    private mutating func take(_ nic: Facts.NIC, _ engine: any PortEngine) throws(Failure) -> [Effect] {
         let holder = engine.holder(of: nic)
         if holder == .ownDriver { return [] }
         var steps = try makeSysfsWritable()
@@ -337,7 +397,7 @@ struct PortPlanner {
             PortMark.InterfaceState(name: name, isUp: interface(name)?.isUp ?? false)
         }
         let before = PortMark(
-            machine: machine, host: inspected.hostName, driver: nic.mark?.driver ?? nic.driver,
+            machine: machine, host: findings.hostName, driver: nic.mark?.driver ?? nic.driver,
             interfaces: nic.mark?.interfaces ?? states, iommuType: nic.mark?.iommuType ?? group?.type)
         let override = nic.mark == nil ? nic.override : nil
 
@@ -351,7 +411,7 @@ struct PortPlanner {
         return steps
     }
 
-    private mutating func makeSysfsWritable() throws(Failure) -> [Step] {
+    private mutating func makeSysfsWritable() throws(Failure) -> [Effect] {
         if isSysfsReady { return [] }
         isSysfsReady = true
         switch facts.pciAccess?.sysfs {

@@ -3,7 +3,7 @@ struct QEMUArguments {
     private(set) var words: [String] = []
     private(set) var files: [Command.File] = []
 
-    init(_ plan: Plan, _ arguments: Arguments, _ facts: Facts, _ inspected: Inspected) {
+    init(_ plan: Hardware, _ arguments: Arguments, _ facts: Facts, _ findings: Findings) {
         add("-name", "guest=\(plan.name),process=snabbvm-\(plan.name)")
         add("-uuid", plan.uuid)
         words += ["-nodefaults", "-no-user-config"]
@@ -18,16 +18,16 @@ struct QEMUArguments {
         add("-rtc", "base=utc")
         add("-boot", "menu=off,strict=on")
         addControl(plan)
-        addScreen(plan, inspected)
+        addScreen(plan, findings)
         addNetworks(plan)
         for port in plan.ports {
             words += Engines.named(port.engine).qemuWords(for: port, accelerator: plan.accelerator)
         }
         addDisks(plan, arguments)
         add("-device", "virtio-rng-pci")
-        if let kernel = inspected.kernel {
+        if let kernel = findings.kernel {
             add("-kernel", kernel)
-            if let initrd = inspected.initrd { add("-initrd", initrd) }
+            if let initrd = findings.initrd { add("-initrd", initrd) }
             if let append = arguments.append { add("-append", append) }
         }
         words += arguments.qemuArguments
@@ -35,7 +35,7 @@ struct QEMUArguments {
 
     private mutating func add(_ option: String, _ value: String) { words += [option, value] }
 
-    private mutating func addMachine(_ plan: Plan, _ arguments: Arguments, _ facts: Facts) {
+    private mutating func addMachine(_ plan: Hardware, _ arguments: Arguments, _ facts: Facts) {
         var machine = "\(arguments.chipset.rawValue),memory-backend=memory"
         if plan.firmware == .uefi, let code = facts.tools.firmwareCode {
             add("-blockdev", "driver=file,node-name=firmware-code,read-only=on,filename=\(code.optionQuoted)")
@@ -61,7 +61,7 @@ struct QEMUArguments {
         add("-object", memory)
     }
 
-    private mutating func addControl(_ plan: Plan) {
+    private mutating func addControl(_ plan: Hardware) {
         for name in Plan.pipes {
             add("-chardev", "pipe,id=\(name),path=\(plan.folders.pipe(name).optionQuoted)")
         }
@@ -71,18 +71,18 @@ struct QEMUArguments {
         add("-device", "virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0")
     }
 
-    private mutating func addScreen(_ plan: Plan, _ inspected: Inspected) {
+    private mutating func addScreen(_ plan: Hardware, _ findings: Findings) {
         add("-device", "VGA")
         add("-display", "curses")
         guard let vnc = plan.vnc else { return }
         let host = vnc.host.contains(":") ? "[\(vnc.host)]" : vnc.host
-        add("-vnc", "\(host):\(vnc.port - 5900)" + (inspected.hasVNCPassword ? ",password=on" : ""))
+        add("-vnc", "\(host):\(vnc.port - 5900)" + (findings.hasVNCPassword ? ",password=on" : ""))
         // Without a tablet a VNC viewer's pointer and the guest's drift apart.
         add("-device", "qemu-xhci")
         add("-device", "usb-tablet")
     }
 
-    private mutating func addNetworks(_ plan: Plan) {
+    private mutating func addNetworks(_ plan: Hardware) {
         for network in plan.networks {
             let name = network.name
             var device = "\(network.model),id=nic-\(name),netdev=\(name),mac=\(network.mac)"
@@ -122,7 +122,7 @@ struct QEMUArguments {
         add("-netdev", words)
     }
 
-    private mutating func addUserNetwork(_ network: NetworkPlan, _ plan: Plan) {
+    private mutating func addUserNetwork(_ network: NetworkPlan, _ plan: Hardware) {
         if network.usesPasst {
             let path = plan.folders.passt.optionQuoted
             return add("-netdev", "stream,id=\(network.name),server=off,addr.type=unix,addr.path=\(path)")
@@ -179,7 +179,7 @@ struct QEMUArguments {
                 + "reconnect-delay=86400")
     }
 
-    private mutating func addDisks(_ plan: Plan, _ arguments: Arguments) {
+    private mutating func addDisks(_ plan: Hardware, _ arguments: Arguments) {
         if arguments.diskBus != .sata, !plan.disks.isEmpty { add("-object", "iothread,id=io") }
         if plan.secretSource != nil { add("-object", "secret,id=secret,file=\(plan.folders.secret.optionQuoted)") }
         if arguments.diskBus == .scsi { add("-device", "virtio-scsi-pci,iothread=io") }

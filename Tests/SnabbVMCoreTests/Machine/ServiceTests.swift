@@ -152,7 +152,7 @@ struct ServiceTests {
 
     /// Before anything is there to be left.
     @Test func theLedgerKnowsWhatItLeaves() throws {
-        var plan = plan("exit 0")
+        var plan = plan("sleep 0.2")
         plan.leaves = [.file(path: "\(scratch.path)/socket")]
         let (service, seen) = service(plan)
         try service.start()

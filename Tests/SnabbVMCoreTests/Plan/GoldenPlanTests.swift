@@ -79,47 +79,47 @@ struct GoldenCase: Decodable, Sendable, CustomTestStringConvertible {
     private func plan() throws -> Plan {
         let arguments = try Parser.parse(words, environment: environment ?? [:])
         var facts = try JSON(parsing: try Golden.text("hosts/\(host).json")).decode(Facts.self)
-        if !Plan.needsNetworkFacts(arguments, facts) { facts.network = nil }
-        var inspected = Inspected(folders: Folders(arguments, uid: facts.privileges.uid))
-        inspected.programPath = "/usr/local/bin/snabbvm"
-        inspected.switchFolder = "/usr/local/share/snabbvm/switch"
-        inspected.hostKey = "made up"
-        inspected.hostName = host
-        inspected.ports = arguments.ports
+        if !Wishes.dependOnNetwork(arguments, facts) { facts.network = nil }
+        var findings = Findings(folders: Folders(arguments, uid: facts.privileges.uid))
+        findings.programPath = "/usr/local/bin/snabbvm"
+        findings.switchFolder = "/usr/local/share/snabbvm/switch"
+        findings.hostKey = "made up"
+        findings.hostName = host
+        findings.ports = arguments.ports
         if let path = arguments.portsFile {
-            inspected.portsFile = path
-            inspected.ports = PortsFile.merge(
+            findings.portsFile = path
+            findings.ports = PortsFile.merge(
                 arguments.ports, try PortsFile.parse(Array(text(path).utf8), path: path))
         }
-        inspected.image = (found?.image ?? arguments.image).map(image)
-        inspected.cdrom = arguments.cdrom.map(image)
+        findings.image = (found?.image ?? arguments.image).map(image)
+        findings.cdrom = arguments.cdrom.map(image)
         if let kept = found?.kept {
-            inspected.record = try JSON(parsing: try Golden.text("recorded/\(kept).machine.json"))
+            findings.record = try JSON(parsing: try Golden.text("recorded/\(kept).machine.json"))
                 .decode(MachineRecord.self)
-            inspected.hasKeptDisk = true
+            findings.hasKeptDisk = true
         }
-        inspected.hasKeptVariables = found?.hasKeptVariables ?? false
-        inspected.kernel = arguments.kernel
-        inspected.initrd = arguments.initrd
-        inspected.privateFiles = found?.privateFiles ?? []
-        inspected.secretFile = arguments.secretFile
-        inspected.hasVNCPassword = arguments.vncPasswordFile != nil
-        inspected.seed = try seed(arguments)
-        inspected.hasPasst = arguments.userNet == .passt && facts.tools.passt != nil
-        inspected.freePort = inspected.hasPasst ? 40022 : nil
-        inspected.isDHCPTaken = found?.isDHCPTaken ?? false
-        inspected.diskSpace = (found?.diskSpaceMebibytes).map(ByteCount.mebibytes)
+        findings.hasKeptVariables = found?.hasKeptVariables ?? false
+        findings.kernel = arguments.kernel
+        findings.initrd = arguments.initrd
+        findings.privateFiles = found?.privateFiles ?? []
+        findings.secretFile = arguments.secretFile
+        findings.hasVNCPassword = arguments.vncPasswordFile != nil
+        findings.seed = try seed(arguments)
+        findings.hasPasst = arguments.userNet == .passt && facts.tools.passt != nil
+        findings.freeListener = findings.hasPasst ? 40022 : nil
+        findings.isDHCPTaken = found?.isDHCPTaken ?? false
+        findings.diskSpace = (found?.diskSpaceMebibytes).map(ByteCount.mebibytes)
         if let port = found?.takenPort {
-            inspected.takenPorts = [(SocketAddress(host: "0.0.0.0", port: port), "Address already in use")]
+            findings.takenListeners = [(SocketAddress(host: "0.0.0.0", port: port), "Address already in use")]
         }
-        for (address, holder) in found?.holders ?? [:] { inspected.holders[IPAddress(address)!] = holder }
+        for (address, holder) in found?.holders ?? [:] { findings.holders[IPAddress(address)!] = holder }
         // The first address that could be free is.
-        let uuid = Plan.uuid(of: arguments.name, inspected)
-        for search in AddressSearch.all(try Plan.nicRequests(arguments, facts), facts, uuid: uuid) where search.isChoice
+        let uuid = Plan.uuid(of: arguments.name, findings.record, hostKey: findings.hostKey)
+        for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: uuid) where search.isChoice
         {
-            inspected.addresses[search.place] = search.candidates.first
+            findings.addresses[search.place] = search.candidates.first
         }
-        return try Plan(arguments, facts, inspected)
+        return try Plan(arguments, facts, findings)
     }
 
     private func image(_ name: String) -> DiskImage {

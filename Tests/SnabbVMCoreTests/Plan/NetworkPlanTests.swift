@@ -42,14 +42,14 @@ struct NetworkPlanTests {
         var facts = NetworkPlanTests.facts
         change(&facts)
         let arguments = try Parser.parse(words + ["/u/disk.qcow2"], environment: [:])
-        var inspected = Inspected(folders: Folders(arguments, uid: 0))
-        inspected.image = Samples.image
-        inspected.seed.sshKeys = ["ssh-ed25519 AAAA me"]
-        for search in AddressSearch.all(try Plan.nicRequests(arguments, facts), facts, uuid: "x") where search.isChoice
+        var findings = Findings(folders: Folders(arguments, uid: 0))
+        findings.image = Samples.image
+        findings.seed.sshKeys = ["ssh-ed25519 AAAA me"]
+        for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: "x") where search.isChoice
         {
-            inspected.addresses[search.place] = search.candidates.first
+            findings.addresses[search.place] = search.candidates.first
         }
-        return try Plan(arguments, facts, inspected)
+        return try Plan(arguments, facts, findings)
     }
 
     @Test func modesAreReadAndWrittenAlike() {
@@ -325,13 +325,13 @@ struct NetworkPlanTests {
     private func line(_ words: [String], _ facts: Facts) -> String {
         do throws(Failure) {
             let arguments = try Parser.parse(words + ["/u/disk.qcow2"], environment: [:])
-            var inspected = Inspected(folders: Folders(arguments, uid: 0))
-            inspected.image = Samples.image
-            for search in AddressSearch.all(try Plan.nicRequests(arguments, facts), facts, uuid: "x")
+            var findings = Findings(folders: Folders(arguments, uid: 0))
+            findings.image = Samples.image
+            for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: "x")
             where search.isChoice {
-                inspected.addresses[search.place] = search.candidates.first
+                findings.addresses[search.place] = search.candidates.first
             }
-            _ = try Plan(arguments, facts, inspected)
+            _ = try Plan(arguments, facts, findings)
         } catch {
             return error.line
         }

@@ -124,7 +124,7 @@ import Testing
                 }
             }.first)
         let record = try JSON(parsing: text).decode(MachineRecord.self)
-        let again = { (change: @escaping (inout Inspected) -> Void) in
+        let again = { (change: @escaping (inout Findings) -> Void) in
             try Samples.plan("--state", "/s", "x") {
                 ($0.record, $0.hasKeptDisk, $0.hostKey) = (record, true, "moved to another host")
                 change(&$0)
@@ -218,11 +218,11 @@ import Testing
             uuid: "x", image: Samples.image, diskFormat: .qcow2, diskSize: .mebibytes(1024), isOverlay: false)
         let again = { (words: [String], format: DiskFormat) in
             let arguments = try Parser.parse(words + ["--state", "/s", "x"], environment: [:])
-            var inspected = Inspected(folders: Folders(arguments, uid: 0))
-            (inspected.record, inspected.hasKeptDisk, inspected.image) = (record, true, Samples.image)
-            inspected.image?.path = "/u/another"
-            inspected.image?.format = format
-            return try Plan(arguments, Samples.facts, inspected)
+            var findings = Findings(folders: Folders(arguments, uid: 0))
+            (findings.record, findings.hasKeptDisk, findings.image) = (record, true, Samples.image)
+            findings.image?.path = "/u/another"
+            findings.image?.format = format
+            return try Plan(arguments, Samples.facts, findings)
         }
         let resizes = { (plan: Plan) in plan.steps.contains { if case .run = $0 { true } else { false } } }
         #expect(try !resizes(again([], .iso)))

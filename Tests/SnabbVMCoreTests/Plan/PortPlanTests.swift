@@ -9,11 +9,11 @@ import Testing
         var facts = Samples.factsWithNICs
         change(&facts)
         let arguments = try Parser.parse(options + ["/u/disk.qcow2"] + ports, environment: [:])
-        var inspected = Inspected(folders: Folders(arguments, uid: 0))
-        inspected.image = Samples.image
-        inspected.ports = arguments.ports
-        inspected.hostName = "host"
-        return try Plan(arguments, facts, inspected)
+        var findings = Findings(folders: Folders(arguments, uid: 0))
+        findings.image = Samples.image
+        findings.ports = arguments.ports
+        findings.hostName = "host"
+        return try Plan(arguments, facts, findings)
     }
 
     private func expectRefused(
@@ -24,10 +24,10 @@ import Testing
         change(&facts)
         let failure = #expect(throws: Failure.self, sourceLocation: sourceLocation) {
             let arguments = try Parser.parse(options + ["/u/disk.qcow2"] + ports, environment: [:])
-            var inspected = Inspected(folders: Folders(arguments, uid: 0))
-            inspected.image = Samples.image
-            inspected.ports = arguments.ports
-            return try Plan(arguments, facts, inspected)
+            var findings = Findings(folders: Folders(arguments, uid: 0))
+            findings.image = Samples.image
+            findings.ports = arguments.ports
+            return try Plan(arguments, facts, findings)
         }
         #expect(failure?.kind == kind, sourceLocation: sourceLocation)
         #expect(failure?.line.contains(words) == true, "\(failure?.line ?? "")", sourceLocation: sourceLocation)

@@ -53,15 +53,15 @@ enum Samples {
     }
 
     static func plan(
-        _ words: String..., facts: Facts = facts, change: (inout Inspected) -> Void = { _ in }
+        _ words: String..., facts: Facts = facts, change: (inout Findings) -> Void = { _ in }
     ) throws -> Plan {
         let arguments = try Parser.parse(words.isEmpty ? ["/u/disk.qcow2"] : words, environment: [:])
-        var inspected = Inspected(folders: Folders(arguments, uid: 0))
-        inspected.image = arguments.image == nil ? nil : image
-        inspected.programPath = "/usr/bin/snabbvm"
-        inspected.ports = arguments.ports
-        inspected.hostName = "host"
-        change(&inspected)
-        return try Plan(arguments, facts, inspected)
+        var findings = Findings(folders: Folders(arguments, uid: 0))
+        findings.image = arguments.image == nil ? nil : image
+        findings.programPath = "/usr/bin/snabbvm"
+        findings.ports = arguments.ports
+        findings.hostName = "host"
+        change(&findings)
+        return try Plan(arguments, facts, findings)
     }
 }

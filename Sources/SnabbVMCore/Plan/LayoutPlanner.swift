@@ -1,10 +1,11 @@
 /// Processors: each switch has one for itself, near its NIC; the machine has the others of that node.
 extension Plan {
     static func layout(
-        _ requests: [PortRequest], _ arguments: Arguments, _ facts: Facts, notes: inout [String]
-    ) throws(Failure) -> Layout {
+        _ requests: [PortRequest], _ arguments: Arguments, _ facts: Facts
+    ) throws(Failure) -> PlanPart<Layout> {
         let topology = facts.topology ?? Facts.Topology(allowed: [])
         let nodes = requests.map { nodeOfNIC($0, facts) }
+        var notes: [String] = []
         var layout = Layout(node: node(of: requests, facts))
         var taken: Set<Int> = []
         for cpu in arguments.switchCPUs + requests.compactMap(\.settings.cpu) where !topology.allowed.contains(cpu) {
@@ -40,7 +41,7 @@ extension Plan {
             layout.switchCPUs.append(cpu)
         }
         layout.machineCPUs = topology.machineCPUs(on: layout.node, besides: taken)
-        return layout
+        return PlanPart(decision: layout, notes: notes)
     }
 
     /// Where most of the NICs are.
