@@ -131,8 +131,8 @@ extension Plan {
                 user.groups.append(group)
             }
         }
-        if listeners(arguments, facts, findings, wishes).contains(where: { $0 < facts.privileges.firstUnprivilegedPort })
-        {
+        if listeners(arguments, facts, findings, wishes).contains(where: { $0 < facts.privileges.firstUnprivilegedPort }
+        ) {
             return asRoot
         }
         if user.uid != 0 || facts.privileges.capabilities == 0 { return PlanPart(decision: user) }

@@ -115,8 +115,7 @@ struct GoldenCase: Decodable, Sendable, CustomTestStringConvertible {
         for (address, holder) in found?.holders ?? [:] { findings.holders[IPAddress(address)!] = holder }
         // The first address that could be free is.
         let uuid = Plan.uuid(of: arguments.name, findings.record, hostKey: findings.hostKey)
-        for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: uuid) where search.isChoice
-        {
+        for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: uuid) where search.isChoice {
             findings.addresses[search.place] = search.candidates.first
         }
         return try Plan(arguments, facts, findings)

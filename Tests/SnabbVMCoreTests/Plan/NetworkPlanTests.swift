@@ -45,8 +45,7 @@ struct NetworkPlanTests {
         var findings = Findings(folders: Folders(arguments, uid: 0))
         findings.image = Samples.image
         findings.seed.sshKeys = ["ssh-ed25519 AAAA me"]
-        for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: "x") where search.isChoice
-        {
+        for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: "x") where search.isChoice {
             findings.addresses[search.place] = search.candidates.first
         }
         return try Plan(arguments, facts, findings)
