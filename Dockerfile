@@ -35,6 +35,7 @@ COPY docker/slim /
 RUN /slim && rm /slim
 COPY --from=snabb /image /
 COPY --from=build /image /
+COPY LICENSE NOTICE /usr/share/doc/snabbvm/
 
 # As one layer: in layers, what was removed would count all the same.
 FROM scratch

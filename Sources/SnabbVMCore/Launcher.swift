@@ -79,7 +79,8 @@ public enum Launcher {
             held = preparation.held
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
-            try StepRunner(ledger: ledger, loop: loop, folders: folders, log: log).run(plan.steps)
+            var maker = EffectMaker(ledger: ledger, loop: loop, folders: folders, log: log)
+            try maker.make(plan.steps)
             machine = try Machine(
                 plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword,
                 fetch: preparation.fetch, addressGuard: preparation.addressGuard)
@@ -108,6 +109,8 @@ public enum Launcher {
         let failures = ledger.unwind(keepingName: true)
         // What others put into a folder of ours is no obstacle; a process that still has the disk is.
         if hasProcess(), let failure = failures.first { throw failure }
+        // What can't be read may be a NIC, or this machine's disk.
+        if let failure = ledger.unreadableFailure { throw failure }
         for failure in failures { log.warning(failure.line) }
     }
 
@@ -126,7 +129,7 @@ public enum Launcher {
         } catch {
             leftovers.append(unforeseen(error))
         }
-        leftovers += ledger.unwind()
+        leftovers += ledger.unwind().filter { ending != .failed($0) }
         var code: Int32 = 0
         var line: String
         switch ending {

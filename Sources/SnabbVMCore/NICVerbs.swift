@@ -61,7 +61,7 @@ enum NICVerbs {
         var addresses = arguments.addresses
         if arguments.all { addresses += try leftBehind(besides: addresses, in: base, log) }
         for address in addresses {
-            failures += try releaseNIC(address, in: base, isForced: arguments.forcePort, log)
+            failures += try releaseNIC(address, in: base, arguments, log)
         }
         for failure in failures { log.failure(failure) }
         return failures.first?.kind.rawValue ?? 0
@@ -79,10 +79,17 @@ enum NICVerbs {
             log.note("machine \(name) is running")
             return []
         default:
-            let failures = try Ledger(path).unwind()
+            let failures = unwind(try Ledger(path), arguments, log)
             if failures.isEmpty { log.note("gave back what machine \(name) left") }
             return failures
         }
+    }
+
+    private static func unwind(_ ledger: Ledger, _ arguments: Arguments, _ log: Log) -> [Failure] {
+        for line in arguments.forget ? ledger.unreadable : [] {
+            log.warning("forgets, as it stood in \(ledger.path): \(line)")
+        }
+        return ledger.unwind(forgetting: arguments.forget)
     }
 
     /// NICs that bear the mark of a machine of this host that no longer runs.
@@ -99,7 +106,7 @@ enum NICVerbs {
 
     /// With the ledger of the machine that had it, where that is still there; else by the NIC's own mark.
     private static func releaseNIC(
-        _ address: PCIAddress, in base: String, isForced: Bool, _ log: Log
+        _ address: PCIAddress, in base: String, _ arguments: Arguments, _ log: Log
     ) throws -> [Failure] {
         let locks = NICLocks()
         if !locks.take([address]).isEmpty {
@@ -110,11 +117,11 @@ enum NICVerbs {
             guard Ledger.names(address, in: path) else { continue }
             if Ledger.isHeld(path) == true { return [busy(address, "machine \(name) is running and has it")] }
             guard let ledger = try? Ledger(path) else { continue }
-            let failures = ledger.unwind()
+            let failures = unwind(ledger, arguments, log)
             if failures.isEmpty { log.note("gave back what machine \(name) left, NIC \(address) among it") }
             return failures
         }
-        do throws(Failure) { try releaseByMark(address, isForced: isForced, log) } catch { return [error] }
+        do throws(Failure) { try releaseByMark(address, isForced: arguments.forcePort, log) } catch { return [error] }
         return []
     }
 

@@ -40,35 +40,62 @@ final class Ledger {
     /// Whether the NIC stands in the ledger at this path, whoever holds it.
     static func names(_ nic: PCIAddress, in path: String) -> Bool {
         (FileTree().text(path) ?? "").split(separator: "\n").contains { line in
-            guard let change = try? JSON(parsing: String(line)).decode(Change.self) else { return false }
-            if case .nic(let state) = change { return state.address == nic }
-            return false
+            change(in: line)?.takenNIC?.address == nic
         }
     }
 
-    var isEmpty: Bool { changes.isEmpty }
+    // MARK: - Lines
 
-    /// Oldest first. A last line that a crash cut short was of a change that was not made.
-    var changes: [Change] {
-        lines.compactMap { try? JSON(parsing: $0.text).decode(Change.self) }
+    /// Of the lines that are written. Those of 0.1.0 have none.
+    private static let version: Int64 = 1
+
+    private static func line(of change: Change) throws -> String {
+        var fields = try JSON(encoding: change).object ?? [:]
+        fields["v"] = .integer(version)
+        return JSON.object(fields).text + "\n"
     }
 
-    private var lines: [(offset: Int, text: String)] {
-        var result: [(Int, String)] = []
+    /// nil for what another version wrote, or something else.
+    private static func change(in line: some StringProtocol) -> Change? {
+        guard var fields = (try? JSON(parsing: String(line)))?.object else { return nil }
+        guard [nil, .integer(version)].contains(fields.removeValue(forKey: "v")), fields.count == 1 else { return nil }
+        return try? JSON.object(fields).decode(Change.self)
+    }
+
+    private var lines: [(offset: Int, text: String, change: Change?)] {
         var offset = 0
-        let bytes = file.content
-        for line in bytes.split(separator: 0x0a, omittingEmptySubsequences: false).dropLast() {
-            result.append((offset, String(decoding: line, as: UTF8.self)))
-            offset += line.count + 1
+        return file.content.split(separator: 0x0a, omittingEmptySubsequences: false).dropLast().map { line in
+            defer { offset += line.count + 1 }
+            let text = String(decoding: line, as: UTF8.self)
+            return (offset, text, Ledger.change(in: text))
         }
-        return result
     }
+
+    var isEmpty: Bool { lines.isEmpty }
+
+    /// Oldest first.
+    var changes: [Change] { lines.compactMap(\.change) }
+
+    /// Lines that only who wrote them can undo.
+    var unreadable: [String] { lines.filter { $0.change == nil }.map(\.text) }
+
+    /// What those lines mean for the machine's name.
+    var unreadableFailure: Failure? {
+        let count = unreadable.count
+        if count == 0 { return nil }
+        return Failure(
+            .cleanup, "read", "\(count == 1 ? "a line" : "\(count) lines") of \(path)",
+            "another version of snabbvm wrote what stands there",
+            remedy:
+                "give back with that version, or by hand; snabbvm release --forget --name \(path.machineName) drops it")
+    }
+
+    // MARK: - Changes
 
     /// On the disk before this returns: the changes may be made now.
     func record(_ changes: [Change]) throws(Failure) {
         do {
-            let text = try changes.map { try JSON(encoding: $0).text + "\n" }.joined()
-            try file.append(Array(text.utf8))
+            try file.append(Array(try changes.map(Ledger.line).joined().utf8))
         } catch {
             throw Failure(.host, "write", path, error as? Errno ?? Errno.last)
         }
@@ -78,31 +105,34 @@ final class Ledger {
     func hold(_ descriptor: HeldDescriptor) { held.append(descriptor) }
 
     /// Undoes the changes, newest first, each forgotten as soon as it is undone, and gives the name back. Goes on after a
-    /// failure: what could not be undone is returned, and stays in the ledger for another try.
-    func unwind(keepingName: Bool = false) -> [Failure] {
+    /// failure: what could not be undone, or not be read, is returned, and stays in the ledger for another try, with the
+    /// folders that are there because of it. `forgetting` drops what can't be read.
+    func unwind(keepingName: Bool = false, forgetting: Bool = false) -> [Failure] {
         held = []
-        var failures: [Failure] = []
-        var kept: [String] = []
+        var failures = forgetting ? [] : [unreadableFailure].compactMap(\.self)
+        var staying: [String] = []
+        /// Shared ones that are still there, as the one around the ledger is until the ledger has gone.
         var folders: [String] = []
-        for (offset, text) in lines.reversed() {
-            let change = try? JSON(parsing: text).decode(Change.self)
-            if case .folder(let path, true) = change, self.path.hasPrefix(path + "/") { folders.append(path) }
-            do throws(Failure) { try change?.undo() } catch {
+        for (offset, text, change) in lines.reversed() {
+            var stays = change == nil && !forgetting
+            do throws(Failure) {
+                try change?.undo()
+                if case .folder(let folder) = change, folder.isShared, access(folder.path, F_OK) == 0 {
+                    folders.append(folder.path)
+                    stays = true
+                }
+            } catch {
                 failures.append(error)
-                kept.insert(text, at: 0)
+                stays = true
             }
-            if kept.isEmpty { file.truncate(offset) }
+            if stays { staying.append(text) }
+            if staying.isEmpty { file.truncate(offset) }
         }
-        if kept.isEmpty {
-            if keepingName {
-                // The folders around the ledger are still there, and still ours to remove.
-                try? record(folders.reversed().map { .folder(path: $0, isShared: true) })
-            } else {
-                file.remove(andFolders: folders)
-            }
+        if failures.isEmpty, !keepingName {
+            file.remove(andFolders: folders)
         } else {
-            file.truncate(0)
-            try? file.append(Array(kept.map { $0 + "\n" }.joined().utf8))
+            // If it can't be written, the ledger stays as it was: undoing once more does no harm.
+            try? file.replace(with: Array(staying.reversed().map { $0 + "\n" }.joined().utf8))
         }
         return failures
     }
@@ -119,7 +149,7 @@ extension String {
 /// A file that one process at a time has.
 private final class LockedFile {
     private let path: String
-    private let descriptor: Descriptor
+    private var descriptor: Descriptor
     /// Those that were not there, outermost first.
     private(set) var madeFolders: [String] = []
 
@@ -131,9 +161,7 @@ private final class LockedFile {
             madeFolders += Files.missingFolders(folder)
             try Files.makeFolders(folder, mode: 0o755)
             let file: Descriptor
-            do throws(Errno) {
-                file = try Descriptor.open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o600)
-            } catch {
+            do throws(Errno) { file = try LockedFile.open(path) } catch {
                 // Another launcher's end may have taken the empty folder away in between.
                 if error == .notFound { continue }
                 throw error
@@ -148,9 +176,16 @@ private final class LockedFile {
             let ours = try file.status()
             if let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev {
                 descriptor = file
-                return
+                break
             }
         }
+        // A last line that a crash cut short is of a change that was never made.
+        let bytes = content
+        truncate(bytes.lastIndex(of: 0x0a).map { $0 + 1 } ?? 0, from: bytes.count)
+    }
+
+    private static func open(_ path: String) throws(Errno) -> Descriptor {
+        try Descriptor.open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o600)
     }
 
     var content: [UInt8] {
@@ -158,15 +193,43 @@ private final class LockedFile {
         return (try? descriptor.readAll()) ?? []
     }
 
+    /// All of it, or nothing.
     func append(_ bytes: [UInt8]) throws(Errno) {
-        try descriptor.writeAll(bytes)
-        try Errno.check { fdatasync(descriptor.raw) }
+        let before = Int(try descriptor.status().st_size)
+        do throws(Errno) {
+            try descriptor.writeAll(bytes)
+            try Errno.check { fdatasync(descriptor.raw) }
+        } catch {
+            truncate(before)
+            throw error
+        }
     }
 
-    func truncate(_ length: Int) { _ = ftruncate(descriptor.raw, off_t(length)) }
+    func truncate(_ length: Int, from now: Int? = nil) {
+        if length != now { _ = ftruncate(descriptor.raw, off_t(length)) }
+    }
+
+    /// In one step, and locked all the while: whoever opens the old file finds that it is no longer the one of that name.
+    func replace(with bytes: [UInt8]) throws(Errno) {
+        unlink(temporary)
+        do throws(Errno) {
+            let file = try LockedFile.open(temporary)
+            guard try file.tryLock() else { throw .wouldBlock }
+            try file.writeAll(bytes)
+            try Errno.check { fdatasync(file.raw) }
+            try Errno.check { rename(temporary, path) }
+            descriptor = file
+        } catch {
+            unlink(temporary)
+            throw error
+        }
+    }
+
+    private var temporary: String { path + ".new" }
 
     /// The folders too that were made for it, unless other machines are in them.
     func remove(andFolders folders: [String]) {
+        unlink(temporary)
         unlink(path)
         for folder in folders { rmdir(folder) }
     }

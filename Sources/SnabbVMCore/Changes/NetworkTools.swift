@@ -1,11 +1,5 @@
 /// iproute2 and nftables, when there is no loop any more that would wait for them.
 enum NetworkTools {
-    static func removeTables(_ name: String, _ families: [String]) throws(Failure) {
-        // Deleting what is not there would be refused.
-        let lines = families.flatMap { ["table \($0) \(name)", "delete table \($0) \(name)"] }
-        try run("nft", ["-f", "-"], lines, "remove table", name)
-    }
-
     @discardableResult
     static func run(
         _ program: String, _ arguments: [String], _ lines: [String], _ operation: String, _ subject: String,

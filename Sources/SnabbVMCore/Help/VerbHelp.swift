@@ -18,7 +18,7 @@ extension Verb {
         case .stop: "stop [--name NAME] [--now]"
         case .console: "console [--name NAME] [WINDOW]"
         case .ssh: "ssh [options] [COMMAND…]"
-        case .release: "release [--name NAME | --all | PCI…]"
+        case .release: "release [--name NAME | --all | PCI…] [--forget]"
         case .completion: "completion bash|zsh|fish"
         case .manual: "manual"
         case .help: "help"

@@ -1,6 +1,8 @@
 /// One option: its row makes the parser, the help and the environment name.
 struct OptionRow: Sendable {
-    enum Scope: Sendable { case machine, fetching, trying, everywhere, status, stop, ssh, ports, taking, several }
+    enum Scope: Sendable {
+        case machine, fetching, trying, everywhere, status, stop, ssh, ports, taking, several, release
+    }
     enum Group: String, CaseIterable, Sendable {
         case machine = "The machine"
         case disks = "Disks"
@@ -62,6 +64,7 @@ struct OptionRow: Sendable {
         case .several: [.release, .images].contains(verb)
         case .status: verb == .status
         case .stop: verb == .stop
+        case .release: verb == .release
         case .ports: verb == .ports
         case .taking: [.run, .demo, .check, .release].contains(verb)
         }
@@ -284,6 +287,9 @@ struct OptionRow: Sendable {
         .init(
             "all", nil, .host, .flag { $0.all = $1 }, "release: every machine left behind; images rm: all",
             for: .several),
+        .init(
+            "forget", nil, .host, .flag { $0.forget = $1 },
+            "release: drop what another version of snabbvm left and this one can't read", for: .release),
     ]
 }
 

@@ -47,7 +47,7 @@ extension Plan {
             preparing += portSteps
         }
         // An IOMMU group changes when all of its devices are without their drivers.
-        let taken = preparing.compactMap { if case .take(let state, _, _) = $0 { state } else { nil } }
+        let taken = preparing.compactMap(\.takenNIC)
         steps += preparing.filter(\.isTaking) + (taken.isEmpty ? [] : [.confirm(taken)])
         steps += preparing.filter { !$0.isTaking }
         try planner.checkHugepages()

@@ -33,6 +33,14 @@ struct Descriptor: ~Copyable {
         return bytes
     }
 
+    /// What there is of a pipe or socket that does not block: nil where that is nothing yet, empty at the end.
+    func readPresent(atMost count: Int) throws(Errno) -> [UInt8]? {
+        do throws(Errno) { return try read(atMost: count) } catch {
+            if error == .wouldBlock { return nil }
+            throw error
+        }
+    }
+
     func readAll(limit: Int = .max) throws(Errno) -> [UInt8] {
         var all: [UInt8] = []
         while all.count < limit {

@@ -39,14 +39,18 @@ final class EventLoop {
     /// What to do about a signal other than SIGCHLD.
     var onSignal: (Int32) throws -> Void = { _ in }
 
+    /// A descriptor's number says little: it can be closed, and given to another, between `poll` and the handler.
     private struct Watch {
+        let identity: Int
         var events: Events
         var handler: (Events) throws -> Void
     }
     private var watches: [Int32: Watch] = [:]
     private var timers: [Timer: (deadline: ContinuousClock.Instant, handler: Handler)] = [:]
-    private var timerCount = 0
-    private var children: [pid_t: (ExitStatus) throws -> Void] = [:]
+    /// How many watches and timers there have been.
+    private var count = 0
+    /// A child is known until its end was told: by its pidfd, or by SIGCHLD, whichever comes first.
+    private var children: [pid_t: (pidfd: HeldDescriptor?, handler: (ExitStatus) throws -> Void)] = [:]
     private let signals: Descriptor
 
     static let handledSignals = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD]
@@ -79,7 +83,8 @@ final class EventLoop {
     }
 
     func watch(_ descriptor: Int32, for events: Events, handler: @escaping (Events) throws -> Void) {
-        watches[descriptor] = Watch(events: events, handler: handler)
+        count += 1
+        watches[descriptor] = Watch(identity: count, events: events, handler: handler)
     }
 
     func change(_ descriptor: Int32, to events: Events) { watches[descriptor]?.events = events }
@@ -88,8 +93,8 @@ final class EventLoop {
 
     @discardableResult
     func after(_ delay: Duration, do handler: @escaping Handler) -> Timer {
-        timerCount += 1
-        let timer = Timer(number: timerCount)
+        count += 1
+        let timer = Timer(number: count)
         timers[timer] = (.now + delay, handler)
         return timer
     }
@@ -100,24 +105,27 @@ final class EventLoop {
 
     /// Told by the process's own descriptor, whoever's child it was at first.
     func onExit(of pid: pid_t, do handler: @escaping (ExitStatus) throws -> Void) {
-        children[pid] = handler
         let raw = clinux_pidfd_open(pid)
         // Without one it is gone already, and its end is to be collected.
-        guard raw >= 0 else {
+        children[pid] = (raw < 0 ? nil : HeldDescriptor(Descriptor(raw)), handler)
+        if raw < 0 {
             after(.zero) { [unowned self] in try collect(pid) }
-            return
-        }
-        watch(raw, for: .readable) { [unowned self] _ in
-            unwatch(raw)
-            close(raw)
-            try collect(pid)
+        } else {
+            watch(raw, for: .readable) { [unowned self] _ in try collect(pid) }
         }
     }
 
     private func collect(_ pid: pid_t) throws {
         var status: Int32 = 0
         let collected = waitpid(pid, &status, WNOHANG) == pid
-        try children.removeValue(forKey: pid)?(collected ? ExitStatus(wait: status) : .code(0))
+        try tellEnd(of: pid, collected ? ExitStatus(wait: status) : .code(0))
+    }
+
+    /// From here on the pid can be another child's.
+    private func tellEnd(of pid: pid_t, _ status: ExitStatus) throws {
+        guard let child = children.removeValue(forKey: pid) else { return }
+        if let pidfd = child.pidfd { unwatch(pidfd.raw) }
+        try child.handler(status)
     }
 
     func run(until done: () -> Bool) throws {
@@ -136,15 +144,17 @@ final class EventLoop {
     }
 
     private func turn(patience: Int32? = nil) throws {
-        var polled = watches.map { pollfd(fd: $0.key, events: $0.value.events.rawValue, revents: 0) }
+        let watched = watches.map { (descriptor: $0.key, watch: $0.value) }
+        var polled = watched.map { pollfd(fd: $0.descriptor, events: $0.watch.events.rawValue, revents: 0) }
         polled.append(pollfd(fd: signals.raw, events: Int16(POLLIN), revents: 0))
         let ready = poll(&polled, nfds_t(polled.count), patience ?? untilNextTimer())
         if ready < 0, Errno.last != .interrupted { throw Errno.last }
         if ready > 0 {
             if polled.removeLast().revents != 0 { try takeSignals() }
-            for one in polled where one.revents != 0 {
-                // A handler before this one may have ended the watch.
-                try watches[one.fd]?.handler(Events(rawValue: one.revents))
+            for (one, (descriptor, before)) in zip(polled, watched) where one.revents != 0 {
+                // A handler before this one may have ended the watch, and begun another of the same number.
+                guard let watch = watches[descriptor], watch.identity == before.identity else { continue }
+                try watch.handler(Events(rawValue: one.revents))
             }
         }
         let now = ContinuousClock.now
@@ -173,7 +183,7 @@ final class EventLoop {
             var status: Int32 = 0
             let pid = waitpid(-1, &status, WNOHANG)
             if pid <= 0 { return }
-            try children.removeValue(forKey: pid)?(ExitStatus(wait: status))
+            try tellEnd(of: pid, ExitStatus(wait: status))
         }
     }
 }

@@ -183,7 +183,12 @@ extension Files {
     /// The folder and all in it; links themselves, never what they point at.
     static func removeTree(_ path: String) {
         if unlink(path) == 0 || Errno.last == .notFound { return }
-        for name in Files.names(path) { removeTree("\(path)/\(name)") }
+        for name in names(path) { removeTree("\(path)/\(name)") }
         rmdir(path)
+    }
+
+    /// Writes a value where the kernel takes one.
+    static func set(_ path: String, _ value: String) throws(Errno) {
+        try Descriptor.open(path, O_WRONLY).writeAll(Array("\(value)\n".utf8))
     }
 }

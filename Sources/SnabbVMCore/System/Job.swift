@@ -29,8 +29,10 @@ final class Job {
             close(outWriting)
             close(errWriting)
         }
-        gather(out) { [unowned self] in if let onOutput { try onOutput($0) } else { output += $0 } }
-        gather(err) { [unowned self] in if errors.utf8.count < 65536 { errors += String(decoding: $0, as: UTF8.self) } }
+        try gather(out) { [unowned self] in if let onOutput { try onOutput($0) } else { output += $0 } }
+        try gather(err) { [unowned self] in
+            if errors.utf8.count < 65536 { errors += String(decoding: $0, as: UTF8.self) }
+        }
         let given = try input.map(Job.readable)
         pid = try command.start(
             in: loop, .init(input: given?.raw, output: outWriting, error: errWriting), kind: kind
@@ -57,12 +59,13 @@ final class Job {
         if hasEnded { try onEnd() }
     }
 
-    private func gather(_ descriptor: Int32, _ take: @escaping ([UInt8]) throws -> Void) {
-        openPipes += 1
+    private func gather(_ descriptor: Int32, _ take: @escaping ([UInt8]) throws -> Void) throws(Errno) {
         let end = Descriptor(descriptor)
+        try end.setNonBlocking()
+        openPipes += 1
         let reader = PipeReader(end)
         loop.watch(descriptor, for: .readable) { [self] _ in
-            let bytes = try reader.end.read(atMost: 65536)
+            guard let bytes = try reader.end.readPresent(atMost: 65536) else { return }
             if !bytes.isEmpty { return try take(bytes) }
             loop.unwatch(reader.end.raw)
             reader.close()

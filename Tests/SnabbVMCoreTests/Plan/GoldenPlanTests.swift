@@ -233,7 +233,7 @@ enum Golden {
         .folder(path: "/run/snabbvm/vm", isShared: false),
         .file(path: "/run/snabbvm/vm/a \"quoted\" näme"),
         .process(name: "qemu", identity(4_194_303, 1)),
-        .nic(
+        .take(
             NICState(
                 address: "0000:05:00.0",
                 mark: PortMark(
@@ -241,7 +241,7 @@ enum Golden {
                     interfaces: [.init(name: "ens1f0", isUp: true), .init(name: "ens1f0v", isUp: false)],
                     iommuType: "DMA-FQ"),
                 override: "vfio-pci", binds: "vfio-pci")),
-        .nic(
+        .take(
             NICState(
                 address: "0000:05:00.1",
                 mark: PortMark(machine: "vm", host: "3f2a", driver: nil, interfaces: [], iommuType: nil),
@@ -255,7 +255,7 @@ enum Golden {
         .bridged(eth0, by: "sv7a32c9b0", namespace: 4_026_532_178),
         .tables(name: "snabbvm_7a32c9", families: ["bridge", "inet"], namespace: 4_026_532_178),
         .setting(
-            path: "/proc/sys/net/ipv6/conf/all/forwarding", before: "0", value: "1", namespace: 4_026_532_178),
+            path: "/proc/sys/net/ipv6/conf/all/forwarding", value: "1", before: "0", namespace: 4_026_532_178),
         .switchFiles(path: "/run/snabbvm/vm/snabb"),
     ]
 

@@ -194,8 +194,8 @@ struct NetworkPlanTests {
             facts.network?.links[1].addresses.append(Facts.Address(address: NetworkAddress("fd01::2/64")!))
         }
         let settings = plan.steps.compactMap { step -> String? in
-            guard case .setting(let path, let value, let before, _) = step, path.contains("ipv6") else { return nil }
-            return "\(path.split(separator: "/")[5]) \(before)\(value)"
+            guard case .setting(let setting) = step, setting.path.contains("ipv6") else { return nil }
+            return "\(setting.path.split(separator: "/")[5]) \(setting.before)\(setting.value)"
         }
         // Undone in the other direction.
         #expect(settings == ["eth1 10", "all 01"])
@@ -225,7 +225,7 @@ struct NetworkPlanTests {
             $0.network?.links[4].mtu = 1400
             $0.network?.links[4].addresses = [Facts.Address(address: NetworkAddress("10.0.0.1/24")!)]
         }
-        let text = plan.steps.compactMap { if case .tables(_, _, let text, _) = $0 { text } else { nil } }.joined()
+        let text = plan.steps.compactMap { if case .tables(let tables) = $0 { tables.text } else { nil } }.joined()
         let rules = text.split(separator: "\n").filter { $0.hasPrefix("        ") && !$0.contains("type filter") }
         #expect(!rules.isEmpty && rules.allSatisfy { $0.contains("ifname \"sv") }, "\(rules)")
     }

@@ -117,7 +117,7 @@ import Testing
         let first = try Samples.plan("--state", "/s", "x")
         let text = try #require(
             first.steps.compactMap { step -> String? in
-                if case .file("/s/machine.json", _, let content) = step {
+                if case .file(let file) = step, file.path == "/s/machine.json", let content = file.content {
                     String(decoding: content.bytes, as: UTF8.self)
                 } else {
                     nil
@@ -204,7 +204,7 @@ import Testing
         let plan = try Samples.plan("--name", "web.example", "x")
         let settings = try #require(
             plan.steps.compactMap { step -> String? in
-                if case .file(plan.folders.tmuxSettings, _, let content) = step {
+                if case .file(let file) = step, file.path == plan.folders.tmuxSettings, let content = file.content {
                     String(decoding: content.bytes, as: UTF8.self)
                 } else {
                     nil

@@ -50,7 +50,7 @@ import Testing
     @Test func recordsWhatItTakes() throws {
         let plan = try plan("05:00.0")
         let taken = plan.steps.compactMap {
-            if case .take(let state, let driver, _) = $0 { (state, driver) } else { nil }
+            if case .nic(let taking) = $0 { (taking.state, taking.driver) } else { nil }
         }
         #expect(taken.count == 1 && taken[0].1 == "ixgbe")
         #expect(taken[0].0.mark.text == "snabbvm machine=vm host=host driver=ixgbe up=p0")
@@ -80,7 +80,7 @@ import Testing
         }
         #expect(plan.qemu.arguments.contains { $0.hasPrefix("vfio-pci,id=nic-xe0,host=0000:05:00.0") })
         #expect(plan.ports[0].command == nil && plan.ports[0].mac == nil && plan.qemu.user == nil)
-        #expect(plan.steps.contains { if case .bind(_, "vfio-pci", _) = $0 { true } else { false } })
+        #expect(plan.steps.contains { if case .bind(let binding) = $0 { binding.driver == "vfio-pci" } else { false } })
     }
 
     // MARK: Refusals
@@ -144,7 +144,7 @@ import Testing
         }
         let order = plan.steps.compactMap { step -> String? in
             switch step {
-            case .take: "take"
+            case .nic: "take"
             case .bind: "bind"
             default: nil
             }
@@ -159,7 +159,9 @@ import Testing
             $0.nics![0].driver = nil
             $0.nics![0].interfaces = []
         }
-        let state = plan.steps.compactMap { if case .take(let state, nil, _) = $0 { state } else { nil } }.first
+        let state = plan.steps.compactMap {
+            if case .nic(let taking) = $0, taking.driver == nil { taking.state } else { nil }
+        }.first
         #expect(state?.mark.text == "snabbvm machine=vm host=host driver=ixgbe up=ens1f0 iommu=DMA")
         #expect(state?.override == nil)
     }

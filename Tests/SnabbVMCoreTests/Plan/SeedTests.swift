@@ -110,13 +110,16 @@ import Testing
         }
         let steps = plan.steps.filter {
             switch $0 {
-            case .folder(let path, _, _, _), .file(let path, _, _), .seed(let path, _): path.hasPrefix(scratch.path)
+            case .folder(let folder): folder.path.hasPrefix(scratch.path)
+            case .file(let file): file.path.hasPrefix(scratch.path)
+            case .seed(let seed): seed.path.hasPrefix(scratch.path)
             default: false
             }
         }
         let ledger = try Ledger(plan.folders.ledger)
         let log = Log(verbosity: .quiet, json: false)
-        try StepRunner(ledger: ledger, loop: EventLoop(), folders: plan.folders, log: log).run(steps)
+        var maker = EffectMaker(ledger: ledger, loop: try EventLoop(), folders: plan.folders, log: log)
+        try maker.make(steps)
         let out = "\(scratch.path)/out"
         let outcome = try run(
             "xorriso", ["-indev", plan.folders.seed, "-osirrox", "on", "-pvd_info", "-extract", "/", out])

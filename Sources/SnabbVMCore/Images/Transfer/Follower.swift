@@ -49,7 +49,7 @@ final class Follower {
         command.user = user
         command.addressSpace = addressSpace
         words = WordReader(reading, loop: loop) { [unowned self] in lastWords = $0 }
-        let messages = MessageReader(ourReading, loop: loop) { [weak self] in try self?.onMessage($0) }
+        let messages = try MessageReader(ourReading, loop: loop) { [weak self] in try self?.onMessage($0) }
         pid = try command.start(
             in: loop, .init(input: theirInput, output: theirOutput, error: errors, passed: files), kind: .image
         ) { [self] status in
@@ -105,16 +105,17 @@ private final class MessageReader {
     private var buffer = LineBuffer()
     private let take: (JSON) throws -> Void
 
-    init(_ raw: Int32, loop: EventLoop, take: @escaping (JSON) throws -> Void) {
+    init(_ raw: Int32, loop: EventLoop, take: @escaping (JSON) throws -> Void) throws(Errno) {
         descriptor = Descriptor(raw)
         self.loop = loop
         self.take = take
+        try descriptor.setNonBlocking()
         loop.watch(raw, for: .readable) { [unowned self] _ in try read() }
     }
 
     @discardableResult
     private func read() throws -> Bool {
-        let bytes = try descriptor.read(atMost: 65536)
+        guard let bytes = try descriptor.readPresent(atMost: 65536) else { return false }
         if bytes.isEmpty { loop.unwatch(descriptor.raw) }
         for line in buffer.lines(adding: bytes) {
             if let message = try? JSON(parsing: line) { try take(message) }

@@ -95,6 +95,8 @@ struct Arguments: Equatable {
     var verbosity = Verbosity.normal
     var now = false
     var all = false
+    /// `release` drops what it can't read in the ledger.
+    var forget = false
     var watch = false
     var health = false
 }

@@ -1,4 +1,21 @@
-import Glibc
+extension Effect {
+    /// An interface that is in a bridge of ours, to which its addresses and routes went: a part of what `Links` does.
+    struct Bridged: UnplannedEffect {
+        var state: InterfaceState
+        var bridge: String
+        var namespace: UInt64
+
+        private enum CodingKeys: String, CodingKey {
+            case state = "_0"
+            case bridge = "by"
+            case namespace
+        }
+    }
+
+    static func bridged(_ state: InterfaceState, by bridge: String, namespace: UInt64) -> Effect {
+        .bridged(Bridged(state: state, bridge: bridge, namespace: namespace))
+    }
+}
 
 /// An interface of the container as it was before a bridge took its place, and what `ip -batch` is told to get there and
 /// back.
@@ -52,46 +69,5 @@ struct InterfaceState: Codable, Equatable {
     func returning(from bridge: String) -> [String] {
         adding(to: name, isNew: false) + routing(from: bridge, to: name) + knowing(on: name)
             + ["link set dev \(name) nomaster", "link delete dev \(bridge)"]
-    }
-
-    /// From when the interface is in the bridge until it is out of it, and never else, it may lack something: all is there
-    /// before it leaves. An interface that is not in it is another of the same name, or was never changed.
-    func giveBack(from bridge: String) throws(Failure) {
-        if if_nametoindex(bridge) == 0 { return }
-        let output = try NetworkTools.run(
-            "ip", ["-json", "link", "show", "dev", name], [], "look at", name, isChecked: false)
-        if (try? JSON(parsing: output))?.array?.first?["master"]?.string == bridge {
-            // What is there already is no obstacle, nor what is gone; what is missing afterwards is seen.
-            try NetworkTools.run(
-                "ip", ["-force", "-batch", "-"], returning(from: bridge), "give back", name, isChecked: false)
-            try checkReturned()
-        } else {
-            try NetworkTools.run("ip", ["-batch", "-"], ["link delete dev \(bridge)"], "remove", bridge)
-        }
-    }
-
-    private func checkReturned() throws(Failure) {
-        let ask = { (words: [String]) throws(Failure) -> JSON in
-            let output = try NetworkTools.run("ip", words, [], "look at", name)
-            return (try? JSON(parsing: output)) ?? []
-        }
-        let now = Facts.Network(
-            FileTree(), addresses: try ask(["-json", "-details", "address", "show", "dev", name]),
-            routes: try ask(["-json", "route", "show", "table", "all"]))
-        let has = now.link(name)?.addresses.map(\.address) ?? []
-        for address in addresses where !has.contains(address.address) {
-            try complain("address \(address.words.first ?? "")")
-        }
-        for route in routes
-        where !now.routes.contains(where: { $0.device == name && $0.destination == route.destination }) {
-            try complain("route \(route.words?.joined(separator: " ") ?? "")")
-        }
-    }
-
-    private func complain(_ what: String) throws(Failure) {
-        let line = what.split(separator: " ", maxSplits: 1).map(String.init)
-        throw Failure(
-            .cleanup, "give back", name, "its \(what) could not be put back",
-            remedy: "ip \(line[0]) add \(line.dropFirst().joined()) dev \(name)")
     }
 }

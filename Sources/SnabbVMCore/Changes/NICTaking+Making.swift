@@ -1,6 +1,24 @@
 import CLinux
 import Glibc
 
+extension Effect.NICTaking: Performable {
+    func records(_ folders: Folders) -> [Effect] { [.take(state)] }
+    func make(_ maker: inout EffectMaker) throws { try state.take(from: driver, over: leftBehind) }
+    func undo() throws(Failure) { try state.giveBack() }
+}
+
+extension Effect.NICConfirmation: Performable {
+    func make(_ maker: inout EffectMaker) throws { try NICState.confirm(states) }
+}
+
+extension Effect.IOMMUType: Performable {
+    func make(_ maker: inout EffectMaker) throws { try NICState.setIOMMUType(type, group: group, of: address) }
+}
+
+extension Effect.NICBinding: Performable {
+    func make(_ maker: inout EffectMaker) throws { try NICState(address: address, mark: mark).bind(to: driver) }
+}
+
 /// Taking a NIC from the kernel, and giving it back as it was: by the ledger, or by the mark that it bears.
 extension NICState {
     // MARK: - Taking
@@ -60,7 +78,7 @@ extension NICState {
 
     static func setIOMMUType(_ type: String, group: Int, of address: PCIAddress) throws(Failure) {
         let path = "/sys/kernel/iommu_groups/\(group)/type"
-        do throws(Errno) { try write(type, to: path) } catch {
+        do throws(Errno) { try Files.set(path, type) } catch {
             throw Failure(
                 .host, "set IOMMU group \(group) of NIC \(address) to", type, error,
                 remedy: "add iommu=pt to the kernel's command line")
@@ -68,7 +86,7 @@ extension NICState {
     }
 
     private func perform(_ path: String, _ value: String) throws(Failure) {
-        do throws(Errno) { try NICState.write(value, to: path) } catch {
+        do throws(Errno) { try Files.set(path, value) } catch {
             if error == .noDevice { throw lost }
             throw Failure(
                 .port, "take NIC \(address) by", path, error,
@@ -82,10 +100,6 @@ extension NICState {
     private var driver: String? { tree.linkName("\(folder)/driver") }
     private var currentMark: PortMark? { PortMark(of: folder) }
     private var currentInterfaces: [String] { Facts.NIC.interfaces(of: folder, tree) }
-
-    private static func write(_ value: String, to path: String) throws(Errno) {
-        try Descriptor.open(path, O_WRONLY).writeAll(Array("\(value)\n".utf8))
-    }
 
     private func mark(with text: String) throws(Failure) { try perform("\(folder)/driver_override", text) }
 
@@ -102,10 +116,10 @@ extension NICState {
         guard tree.exists(folder) else { return }
         if isOurs {
             do throws(Errno) {
-                if let driver { try NICState.write("\(address)", to: "/sys/bus/pci/drivers/\(driver)/unbind") }
+                if let driver { try Files.set("/sys/bus/pci/drivers/\(driver)/unbind", "\(address)") }
                 try PCIConfiguration(folder, writable: true).clearBusMaster()
                 try restoreIOMMU()
-                try NICState.write(override ?? "", to: "\(folder)/driver_override")
+                try Files.set("\(folder)/driver_override", override ?? "")
             } catch {
                 throw Failure(.cleanup, "give back NIC", "\(address)", error, remedy: retry)
             }
@@ -128,19 +142,19 @@ extension NICState {
     private func restoreIOMMU() throws(Errno) {
         let path = "\(folder)/iommu_group/type"
         guard let type = mark.iommuType, let now = tree.line(path), now != type else { return }
-        try NICState.write(type, to: path)
+        try Files.set(path, type)
     }
 
     private func bindAgain() throws(Failure) {
         guard let wanted = mark.driver else { return }
         var problem: Errno?
-        do throws(Errno) { try NICState.write("\(address)", to: "/sys/bus/pci/drivers/\(wanted)/bind") } catch {
+        do throws(Errno) { try Files.set("/sys/bus/pci/drivers/\(wanted)/bind", "\(address)") } catch {
             problem = error
         }
-        if driver == nil { try? NICState.write("\(address)", to: "/sys/bus/pci/drivers_probe") }
+        if driver == nil { try? Files.set("/sys/bus/pci/drivers_probe", "\(address)") }
         if driver != nil { return }
         // It still says how it was, for another try.
-        try? NICState.write(mark.text, to: "\(folder)/driver_override")
+        try? Files.set("\(folder)/driver_override", mark.text)
         let cause = tree.exists("/sys/bus/pci/drivers/\(wanted)") ? problem?.description : "the driver is not loaded"
         throw Failure(
             .cleanup, "give NIC \(address) back to", wanted, cause ?? "the driver does not take it",

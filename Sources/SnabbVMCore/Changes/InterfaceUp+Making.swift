@@ -1,0 +1,13 @@
+import CLinux
+
+extension Effect.InterfaceUp: Performable {
+    func records(_ folders: Folders) -> [Effect] { [.interfaceUp(self)] }
+
+    func make(_ maker: inout EffectMaker) throws {
+        try attempt("bring up", name) { () throws(Errno) in try Errno.check { clinux_interface_set_up(name, 1) } }
+    }
+
+    func undo() throws(Failure) {
+        try giveBack("take down", name, unless: [.noDevice]) { clinux_interface_set_up(name, 0) }
+    }
+}

@@ -1,0 +1,17 @@
+import Glibc
+
+extension Effect.Setting: Performable {
+    func records(_ folders: Folders) -> [Effect] { [.setting(self)] }
+
+    func make(_ maker: inout EffectMaker) throws {
+        try attempt("write", path) { () throws(Errno) in try Files.set(path, value) }
+    }
+
+    /// What somebody else has changed since is theirs.
+    func undo() throws(Failure) {
+        guard try isHere(namespace, path), FileTree().line(path) == value else { return }
+        do throws(Errno) { try Files.set(path, before) } catch {
+            throw Failure(.cleanup, "write", path, error, remedy: "echo \(before) > \(path)")
+        }
+    }
+}

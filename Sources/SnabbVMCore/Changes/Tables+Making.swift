@@ -1,0 +1,18 @@
+extension Effect.Tables: Performable {
+    func records(_ folders: Folders) -> [Effect] {
+        [.tables(name: name, families: families, namespace: Facts.Network.currentNamespace)]
+    }
+
+    func make(_ maker: inout EffectMaker) throws {
+        let command = Command(program: program ?? "nft", arguments: ["-f", "-"])
+        let job = try Job(command, in: maker.loop, limit: .seconds(30), kind: .network, input: text)
+        try job.finish(.network, "make nftables' table", name)
+    }
+
+    func undo() throws(Failure) {
+        guard try isHere(namespace, name) else { return }
+        // Deleting what is not there would be refused.
+        let lines = families.flatMap { ["table \($0) \(name)", "delete table \($0) \(name)"] }
+        try NetworkTools.run("nft", ["-f", "-"], lines, "remove table", name)
+    }
+}

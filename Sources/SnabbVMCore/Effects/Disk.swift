@@ -1,0 +1,17 @@
+extension Effect {
+    /// Programs, one after the other, that make a file: first under another name, so that it is there whole or not at all.
+    struct Disk: FileEffect {
+        var path: String
+        var commands: [Command]
+
+        var shellText: String {
+            let rename = "mv \(Effect.unfinished(path).shellQuoted) \(path.shellQuoted)"
+            return (commands.map(\.shellText) + [rename]).joined(separator: " &&\n    ")
+        }
+    }
+
+    static func disk(path: String, _ commands: [Command]) -> Effect { .disk(Disk(path: path, commands: commands)) }
+
+    /// What they make a disk as, before it gets its name.
+    static func unfinished(_ path: String) -> String { "\(path).new" }
+}

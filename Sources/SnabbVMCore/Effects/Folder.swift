@@ -1,0 +1,24 @@
+extension Effect {
+    /// A folder where none was, and those above it. It goes only when it is empty: what others put there is theirs.
+    struct Folder: EffectValue {
+        var path: String
+        /// 0755, if nothing else is said.
+        var mode: UInt16?
+        /// It may be there already, and others may have things in it.
+        var isShared: Bool
+        var owner: User?
+
+        var shellText: String {
+            let make = "mkdir -p -m \(String(mode ?? 0o755, radix: 8)) \(path.shellQuoted)"
+            return owner.map { "\(make) && chown \($0.uid):\($0.gid) \(path.shellQuoted)" } ?? make
+        }
+
+        func undoText(_ folders: Folders) -> String? {
+            path == folders.keptFolder ? nil : "rmdir \(path.shellQuoted)" + (isShared ? " 2>/dev/null || true" : "")
+        }
+    }
+
+    static func folder(path: String, mode: UInt16? = nil, isShared: Bool, owner: User? = nil) -> Effect {
+        .folder(Folder(path: path, mode: mode, isShared: isShared, owner: owner))
+    }
+}

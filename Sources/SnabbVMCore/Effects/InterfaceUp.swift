@@ -1,0 +1,10 @@
+extension Effect {
+    struct InterfaceUp: EffectValue {
+        var name: String
+
+        var shellText: String { "ip link set \(name.shellQuoted) up" }
+        func undoText(_ folders: Folders) -> String? { "ip link set \(name.shellQuoted) down" }
+    }
+
+    static func interfaceUp(name: String) -> Effect { .interfaceUp(InterfaceUp(name: name)) }
+}

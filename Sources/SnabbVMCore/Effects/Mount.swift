@@ -1,0 +1,19 @@
+extension Effect {
+    /// A file system, mounted if nothing is mounted there. Other machines may use it as well.
+    struct Mount: EffectValue {
+        /// The name of the device that our mounts have, so that those of others are left alone.
+        static let device = "snabbvm"
+
+        var path: String
+        var kind: String?
+
+        var shellText: String {
+            let make = "mkdir -p \(path) && mount -t \(kind ?? "auto") \(Mount.device) \(path)"
+            return "mountpoint -q \(path) || { \(make); }"
+        }
+
+        func undoText(_ folders: Folders) -> String? { "umount \(path.shellQuoted)" }
+    }
+
+    static func mount(path: String, kind: String? = nil) -> Effect { .mount(Mount(path: path, kind: kind)) }
+}
