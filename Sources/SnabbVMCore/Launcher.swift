@@ -29,19 +29,19 @@ public enum Launcher {
         if mayBeInterrupted || arguments.dryRun { EventLoop.releaseSignals() }
         switch arguments.verb {
         case .run, .demo: return try arguments.dryRun ? dryRun(arguments, log) : launch(arguments, log)
-        case .images: return try ImageVerbs.perform(arguments, log)
+        case .images: return try ImagesCommand.perform(arguments, log)
         case .fetch: return try FetchWorker.run()
         case .digest: return try DigestWorker.run(arguments.operand ?? "")
         case .unpack: return try Unpacker.run(arguments.operand ?? "")
-        case .check: return try Verbs.check(arguments)
-        case .nics: return try NICVerbs.list(arguments)
-        case .status: return try Verbs.status(arguments)
-        case .ports: return try Verbs.ports(arguments)
-        case .stop: return try Verbs.stop(arguments)
-        case .console: return try Verbs.console(arguments)
-        case .ssh: return try SSHVerb.perform(arguments, log)
-        case .relay: return try Verbs.relay(arguments)
-        case .release: return try NICVerbs.release(arguments, log)
+        case .check: return try CheckCommand.perform(arguments)
+        case .nics: return try NICsCommand.perform(arguments)
+        case .status: return try StatusCommand.perform(arguments)
+        case .ports: return try PortsCommand.perform(arguments)
+        case .stop: return try StopCommand.perform(arguments)
+        case .console: return try ConsoleCommand.perform(arguments)
+        case .ssh: return try SSHCommand.perform(arguments, log)
+        case .relay: return try RelayCommand.perform(arguments)
+        case .release: return try ReleaseCommand.perform(arguments, log)
         case .completion: print(Completion(rawValue: arguments.operand ?? "")?.script ?? "")
         case .manual: print(Manual.text)
         case .help: print(Help.text)
@@ -83,8 +83,9 @@ public enum Launcher {
             try maker.make(plan.steps)
             machine = try Machine(
                 plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword,
-                fetch: preparation.fetch, addressGuard: preparation.addressGuard)
-            ending = try machine!.run(hasTerminal: isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1)
+                fetch: preparation.fetch, addressGuard: preparation.addressGuard,
+                hasTerminal: isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1)
+            ending = try machine!.run()
         } catch is Interruption {
             ending = .stopped
         } catch {

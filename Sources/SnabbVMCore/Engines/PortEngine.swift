@@ -33,9 +33,6 @@ protocol PortEngine: Sendable {
     func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String]
     /// Whether QEMU needs root's rights for it.
     var needsRoot: Bool { get }
-
-    /// Understands what the program says.
-    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader
 }
 
 extension PortEngine {
@@ -80,28 +77,6 @@ struct EngineContext {
     var floatingCPUs: String
     /// Hugepages of 2 MB that are left for it.
     var freeHugepages: Int
-}
-
-/// What a port's program has to tell.
-enum SwitchEvent: Equatable {
-    /// It has the machine's socket.
-    case connected
-    /// The guest's driver works with it: frames flow.
-    case up
-    case down
-    case disconnected
-    /// Changed settings are in force.
-    case applied
-    case refused(String)
-    /// It had too few hugepages for what came, and took one more from the host.
-    case hugepageAdded
-}
-
-/// The programs' words and counters, each in its own way.
-protocol SwitchReader: AnyObject {
-    /// A line of its output or errors: an event, or something for the log, or neither.
-    func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?)
-    func counters(pid: Int32) -> PortCounters?
 }
 
 /// Seen from the machine: rx is what it receives.

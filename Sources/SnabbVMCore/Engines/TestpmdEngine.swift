@@ -66,63 +66,9 @@ struct TestpmdEngine: PortEngine {
     func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
         VhostUser.qemuWords(for: port, accelerator: accelerator)
     }
-
-    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader {
-        // DPDK counts its ports as it finds them: PCI devices come before what is made for the occasion.
-        TestpmdReader(machinePort: port.source.pciAddress == nil ? 0 : 1)
-    }
 }
 
 extension Facts.NIC {
     /// Mellanox's cards are driven by the kernel and by DPDK at once.
     fileprivate var isBifurcated: Bool { id.hasPrefix("15b3:") }
-}
-
-/// Events are among the many words of DPDK's libraries; counters come once a second.
-private final class TestpmdReader: SwitchReader {
-    private let machinePort: Int
-    private var shown = PortCounters()
-    private var port = -1
-
-    init(machinePort: Int) { self.machinePort = machinePort }
-
-    func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?) {
-        if line.contains("new device, handle is") { return (.connected, nil) }
-        if line.contains("virtio is now ready for processing") { return (.up, nil) }
-        if line.contains("vhost peer closed") { return (.disconnected, nil) }
-        if line.contains("VHOST_USER_GET_VRING_BASE") { return (.down, nil) }
-        if isError { return (nil, TestpmdReader.isChatter(line) ? nil : line) }
-        readCounters(line)
-        return (nil, nil)
-    }
-
-    private static func isChatter(_ line: String) -> Bool {
-        let isProblem = ["fail", "error", "cannot", "invalid", "unable"].contains { line.lowercased().contains($0) }
-        // It tries until QEMU is there.
-        return !isProblem || line.contains("failed to connect")
-    }
-
-    /// `  RX-packets: 12   RX-missed: 0   RX-bytes:  345` below a headline that names the port.
-    private func readCounters(_ line: String) {
-        if let headline = line.split(separator: " ").firstIndex(of: "statistics"), line.contains("####") {
-            let words = line.split(separator: " ")
-            port = words.count > headline + 3 ? Int(words[headline + 3]) ?? -1 : -1
-        }
-        guard port == machinePort else { return }
-        let words = line.split(separator: " ")
-        for (key, value) in zip(words, words.dropFirst()) {
-            guard let number = UInt64(value) else { continue }
-            switch key {
-            case "RX-packets:": shown.txPackets = number
-            case "RX-bytes:": shown.txBytes = number
-            case "RX-missed:": shown.txDrops = number
-            case "TX-packets:": shown.rxPackets = number
-            case "TX-bytes:": shown.rxBytes = number
-            case "TX-errors:": shown.rxDrops = number
-            default: continue
-            }
-        }
-    }
-
-    func counters(pid: Int32) -> PortCounters? { port >= 0 ? shown : nil }
 }

@@ -29,12 +29,4 @@ struct VFIOEngine: PortEngine {
         // No boot ROM: the machine boots from its disks.
         return ["-device", "vfio-pci,id=nic-\(port.name),host=\(address),rombar=0"]
     }
-
-    func makeReader(for port: PortPlan, _ folders: Folders) -> any SwitchReader { SilentReader() }
-}
-
-/// A device in the machine tells the host nothing.
-private final class SilentReader: SwitchReader {
-    func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?) { (nil, line) }
-    func counters(pid: Int32) -> PortCounters? { nil }
 }

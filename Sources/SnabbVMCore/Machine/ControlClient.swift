@@ -47,10 +47,10 @@ struct ControlClient {
     }
 
     /// Asks, and waits for the answer.
-    func ask(_ request: JSON) throws(Failure) -> JSON {
+    func ask(_ request: ControlRequest) throws(Failure) -> JSON {
         let socket = try connect()
         do throws(Errno) {
-            try socket.writeAll(Array("\(request.text)\n".utf8))
+            try socket.writeAll(request.line)
             let answer = try socket.readAll()
             if let json = try? JSON(parsing: answer) { return json }
             throw Errno(code: EPIPE)

@@ -6,7 +6,7 @@ final class ControlServer {
     private let listener: Descriptor
     private let loop: EventLoop
     private var connections: [Int32: ControlConnection] = [:]
-    var onRequest: (_ verb: String, _ request: JSON, ControlConnection) -> Void = { _, _, _ in }
+    var onRequest: (ControlRequest, ControlConnection) -> Void = { _, _ in }
 
     init(_ path: String, loop: EventLoop) throws(Failure) {
         self.loop = loop
@@ -24,11 +24,10 @@ final class ControlServer {
         let raw = Glibc.accept(listener.raw, nil, nil)
         guard raw >= 0 else { return }
         _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
-        let connection = ControlConnection(raw, loop: loop)
+        guard let channel = try? Channel(Descriptor(raw), loop: loop) else { return }
+        let connection = ControlConnection(channel)
         connections[raw] = connection
-        connection.onRequest = { [unowned self, unowned connection] request in
-            onRequest(request["verb"]?.string ?? "", request, connection)
-        }
+        connection.onRequest = { [unowned self, unowned connection] in onRequest($0, connection) }
         connection.onClose = { [unowned self] in connections[raw] = nil }
     }
 
@@ -40,65 +39,50 @@ final class ControlServer {
 
 /// One caller: first a request, then, when it attaches to a stream, the stream's bytes both ways.
 final class ControlConnection {
-    private let socket: Descriptor
-    private let loop: EventLoop
+    private let channel: Channel
     private var buffer = LineBuffer()
-    private(set) var outlet: Outlet!
     private var stream: ConsoleStream?
     private var closesWhenSent = false
     private var isClosed = false
-    fileprivate var onRequest: (JSON) -> Void = { _ in }
+    fileprivate var onRequest: (ControlRequest) -> Void = { _ in }
     fileprivate var onClose: () -> Void = {}
 
-    fileprivate init(_ raw: Int32, loop: EventLoop) {
-        socket = Descriptor(raw)
-        self.loop = loop
-        try? socket.setNonBlocking()
-        outlet = Outlet(raw, loop: loop) { [unowned self] in loop.after(.zero) { [weak self] in self?.close() } }
-        outlet.onWaiting = { [unowned self] waits in
-            loop.change(raw, to: waits ? [.readable, .writable] : .readable)
-            if !waits, closesWhenSent { close() }
-        }
-        loop.watch(raw, for: .readable) { [unowned self] in handle($0) }
-    }
-
-    private func handle(_ events: EventLoop.Events) {
-        if events.contains(.writable) { outlet.flush() }
-        guard !isClosed, !events.isDisjoint(with: [.readable, .hangup]) else { return }
-        do throws(Errno) {
-            let bytes = try socket.read(atMost: 65536)
-            if bytes.isEmpty { return close() }
-            take(bytes)
-        } catch {
-            if error != .wouldBlock { close() }
-        }
+    fileprivate init(_ channel: Channel) {
+        self.channel = channel
+        channel.onBytes = { [unowned self] in take($0) }
+        channel.onEnd = { [unowned self] in close() }
+        channel.outlet.onEmpty = { [unowned self] in if closesWhenSent { close() } }
     }
 
     private func take(_ bytes: [UInt8]) {
         if let stream { return stream.onInput(bytes) }
         for line in buffer.lines(adding: bytes) {
             guard let request = try? JSON(parsing: line) else { return close() }
-            onRequest(request)
+            do { onRequest(try request.decode(ControlRequest.self)) } catch {
+                let verb = (error as? ControlRequest.Unknown)?.verb ?? ""
+                answer(ControlAnswer.Outcome(error: "'\(verb)' is nothing that can be asked"))
+            }
         }
     }
 
     /// From here on the connection is the stream.
     func attach(to stream: ConsoleStream) {
         self.stream = stream
-        stream.add(outlet)
+        stream.add(channel.outlet)
     }
 
     /// The answer, and the end of the conversation.
-    func answer(_ json: JSON) {
+    func answer(_ answer: some Encodable) {
         closesWhenSent = true
-        outlet.send(json.text + "\n")
+        let json = (try? JSON(encoding: answer)) ?? ["error": "the answer can't be written"]
+        channel.send(json.text + "\n")
     }
 
     fileprivate func close() {
         if isClosed { return }
         isClosed = true
-        stream?.remove(outlet)
-        loop.unwatch(socket.raw)
+        stream?.remove(channel.outlet)
+        channel.close()
         onClose()
     }
 }

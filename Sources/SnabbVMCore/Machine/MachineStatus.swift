@@ -84,7 +84,7 @@ struct MachineStatus: Codable, Equatable {
         memory = plan.memory
         firmware = plan.firmware
         disks = plan.disks
-        let leases = AddressService.leases(of: plan.folders)
+        let leases = Leases.of(plan.folders)
         nics = plan.networks.map { NICStatus($0, leases: leases, guest: guest) }
         published = plan.networks.flatMap(\.published)
         self.ports = ports

@@ -15,26 +15,24 @@ final class Ports {
     private static let timeToConnect = Duration.seconds(30)
     private static let sampling = Duration.seconds(1)
 
-    init(_ plan: Plan, loop: EventLoop, ledger: Ledger, log: Log) {
+    init(_ plan: Plan, _ services: [Service], loop: EventLoop, ledger: Ledger, log: Log) {
         self.plan = plan
         self.loop = loop
         self.log = log
-        switches = plan.ports.map { PortSwitch($0, plan.folders, loop: loop, ledger: ledger, log: log) }
-        for one in switches {
-            one.retries = plan.switchRetries
-            one.onFailure = { [unowned self] in onFailure($0) }
+        switches = plan.ports.map { port in
+            let service = services.first { $0.plan == plan.service(of: port) }
+            return PortSwitch(port, plan.folders, service, ledger: ledger, log: log)
         }
     }
 
     var streams: [ConsoleStream] { switches.map(\.stream) }
     var status: [PortStatus] { switches.map(\.status) }
 
-    func start() throws {
+    func start() {
         if switches.isEmpty { return }
-        for one in switches { try one.start() }
         connectLimit = loop.after(Ports.timeToConnect) { [unowned self] in
-            guard let late = switches.first(where: { !$0.hasConnected }) else { return }
-            onFailure(late.failure("it did not connect to the machine in \(Ports.timeToConnect.components.seconds) s"))
+            let problem = "it did not connect to the machine in \(Ports.timeToConnect.components.seconds) s"
+            if let failure = switches.first(where: { !$0.hasConnected })?.failure(problem) { onFailure(failure) }
         }
         if let path = plan.portsFile {
             watch = FileWatch(path, loop: loop) { [unowned self] in reread(path) }
@@ -44,10 +42,7 @@ final class Ports {
     }
 
     /// QEMU goes on when all switches have connected: from here on a switch that fails is no reason to end the machine.
-    func machineIsUp() {
-        loop.cancel(connectLimit)
-        for one in switches { one.machineIsUp() }
-    }
+    func machineIsUp() { loop.cancel(connectLimit) }
 
     private func sample() {
         if isEnding { return }
@@ -72,11 +67,8 @@ final class Ports {
         }
     }
 
-    /// Ends all switches, and waits until everything of them is gone.
-    func end() throws {
+    func end() {
         isEnding = true
         watch = nil
-        for one in switches { one.end() }
-        try loop.run { switches.allSatisfy(\.isGone) }
     }
 }

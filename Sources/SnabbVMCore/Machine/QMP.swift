@@ -1,9 +1,6 @@
-import CLinux
-import Glibc
-
 /// QEMU's control protocol, over the pair of pipes that QEMU opens by name.
 final class QMP {
-    private let channel: PipeChannel
+    private let channel: Channel
     private var buffer = LineBuffer()
     private var count: Int64 = 0
     private var pending: [Int64: (Result<JSON, QMPError>) -> Void] = [:]
@@ -15,7 +12,7 @@ final class QMP {
     var onReady: () -> Void = {}
     var onEvent: (_ name: String, _ data: JSON) -> Void = { _, _ in }
 
-    init(_ channel: PipeChannel) {
+    init(_ channel: Channel) {
         self.channel = channel
         channel.onBytes = { [unowned self] in take($0) }
     }
@@ -53,7 +50,7 @@ final class QMP {
 
 /// The program in the guest that answers questions about it, where the guest has it.
 final class GuestAgent {
-    private let channel: PipeChannel
+    private let channel: Channel
     private let loop: EventLoop
     private var buffer = LineBuffer()
     private var waiting: [([GuestInterface]?) -> Void] = []
@@ -67,7 +64,7 @@ final class GuestAgent {
 
     private static let patience = Duration.milliseconds(500)
 
-    init(_ channel: PipeChannel, loop: EventLoop) {
+    init(_ channel: Channel, loop: EventLoop) {
         self.channel = channel
         self.loop = loop
         channel.onBytes = { [unowned self] in take($0) }
@@ -123,47 +120,4 @@ struct GuestInterface: Equatable {
     /// What it has in its place need not be one of Ethernet.
     var mac: MACAddress?
     var addresses: [IPAddress]
-}
-
-/// The launcher's ends of the pipes NAME.out (from QEMU) and NAME.in (to QEMU).
-final class PipeChannel {
-    private let reading: Descriptor
-    private let writing: Descriptor
-    private let loop: EventLoop
-    private var outlet: Outlet!
-    var onBytes: ([UInt8]) -> Void = { _ in }
-
-    /// Both open at once: for reading nobody need write yet, and the other is opened both ways for the same reason.
-    init(_ path: String, loop: EventLoop) throws(Failure) {
-        self.loop = loop
-        do throws(Errno) {
-            reading = try Descriptor.open("\(path).out", O_RDONLY | O_NONBLOCK)
-            writing = try Descriptor.open("\(path).in", O_RDWR | O_NONBLOCK)
-        } catch {
-            throw Failure(.qemu, "open", path, error)
-        }
-        outlet = Outlet(writing.raw, loop: loop) {}
-        // Weakly: a start that fails here leaves the loop to who cleans up.
-        loop.watch(reading.raw, for: .readable) { [weak self] _ in try self?.read() }
-    }
-
-    func send(_ bytes: [UInt8]) { outlet.send(bytes) }
-    func send(_ text: String) { outlet.send(text) }
-
-    private func read() throws {
-        do throws(Errno) {
-            let bytes = try reading.read(atMost: 65536)
-            if bytes.isEmpty { loop.unwatch(reading.raw) } else { onBytes(bytes) }
-        } catch {
-            if error != .wouldBlock { loop.unwatch(reading.raw) }
-        }
-    }
-
-    /// Takes what QEMU's last moments left in the pipe.
-    func drain() { try? read() }
-
-    func close() {
-        loop.unwatch(reading.raw)
-        loop.unwatch(writing.raw)
-    }
 }

@@ -9,7 +9,7 @@ struct Relay {
     let escape: UInt8?
 
     func run() throws {
-        let streams = (try client.ask(["verb": "streams"])["streams"]?.array ?? []).compactMap(\.string)
+        let streams = try client.ask(.streams).decode(ControlAnswer.Streams.self).streams
         guard streams.contains(stream) else {
             throw Failure(
                 .usage, "show", "'\(stream)'", "machine \(client.folders.name) has no such stream",
@@ -17,8 +17,7 @@ struct Relay {
         }
         let socket = try client.connect()
         let loop = try EventLoop(alsoHandling: [SIGWINCH])
-        let hello: JSON = ["verb": "attach", "stream": .string(stream)]
-        do throws(Errno) { try socket.writeAll(Array("\(hello.text)\n".utf8)) } catch {
+        do throws(Errno) { try socket.writeAll(ControlRequest.attach(stream: stream).line) } catch {
             throw Failure(.noMachine, "talk to machine", client.folders.name, error)
         }
         let terminal = RawTerminal(STDIN_FILENO)
@@ -29,12 +28,9 @@ struct Relay {
         loop.onSignal = { signal in
             if signal == SIGWINCH { tellSize() } else { ended = true }
         }
-        let raw = socket.raw
-        loop.watch(raw, for: .readable) { _ in
-            var buffer = [UInt8](repeating: 0, count: 65536)
-            let count = read(raw, &buffer, buffer.count)
-            if count <= 0 { ended = true } else { show(buffer[..<count]) }
-        }
+        let channel = try Channel(socket, loop: loop)
+        channel.onBytes = { show($0[...]) }
+        channel.onEnd = { ended = true }
         loop.watch(STDIN_FILENO, for: .readable) { _ in
             var buffer = [UInt8](repeating: 0, count: 4096)
             let count = read(STDIN_FILENO, &buffer, buffer.count)
@@ -43,12 +39,11 @@ struct Relay {
                 ended = true
                 return
             }
-            _ = write(raw, buffer, count)
+            channel.send(Array(buffer[..<count]))
         }
         tellSize()
         ResidentMemory.releaseCode()
         try loop.run { ended }
-        _ = consume socket
     }
 
     private func show(_ text: String) { show(Array(text.utf8)[...]) }
@@ -67,7 +62,7 @@ struct Relay {
         var (rows, columns): (UInt16, UInt16) = (0, 0)
         guard stream == StreamName.screen.rawValue, clinux_window_size(STDIN_FILENO, &rows, &columns) == 0, rows > 0
         else { return }
-        _ = try? client.ask(["verb": "resize", "rows": .integer(Int64(rows)), "columns": .integer(Int64(columns))])
+        _ = try? client.ask(.resize(rows: Int(rows), columns: Int(columns)))
     }
 }
 

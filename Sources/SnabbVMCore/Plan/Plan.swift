@@ -59,9 +59,8 @@ struct Plan: Codable, Equatable {
     var cpus: Int
     var disks: [DiskPlan] = []
     var networks: [NetworkPlan] = []
-    /// What gives the machine its addresses.
-    var dnsmasq: Command?
-    var passt: Command?
+    /// What runs beside the machine, in the order in which it is started.
+    var services: [ServicePlan] = []
     /// Leads to the guest's SSH server, where that can't be arranged later.
     var sshPort: Int?
     /// Where QEMU itself listens.
@@ -71,14 +70,12 @@ struct Plan: Codable, Equatable {
     /// The ports as the command line has them, which the file can't change.
     var portRequests: [PortRequest] = []
     var portsFile: String?
-    var switchRetries = 0
     var vnc: SocketAddress?
     /// The user's file with the passphrase of an encrypted image.
     var secretSource: String?
     var firmware: Firmware
     var steps: [Step] = []
     var qemu: Command
-    var tmux: Command?
     var stopTimeout: Double
 
     struct MemoryPlan: Codable, Equatable {
@@ -114,7 +111,6 @@ extension Plan {
         stopTimeout = arguments.stopTimeout
         portRequests = arguments.ports
         portsFile = inspected.portsFile
-        switchRetries = arguments.switchRetries
         uuid = Plan.uuid(of: name, inspected)
         qemu = Command(program: qemuProgram, arguments: [])
 
@@ -226,7 +222,7 @@ extension Plan {
         steps.append(.folder(path: folders.passtFolder, mode: 0o700, isShared: false, owner: user))
         // It would leave its socket behind.
         steps.append(.place(path: folders.passt))
-        passt = Passt.command(program, options, folders.passt, user)
+        services.append(.passt(program, options, socket: folders.passt, user))
     }
 
     /// Decides the NICs; returns what is to be done for them.
@@ -261,8 +257,7 @@ extension Plan {
         // It needs no more rights than are for DHCP, and keeps those.
         let text = planner.server.text(
             user: facts.privileges.uid == 0 && facts.privileges.canRunOthers ? "nobody" : nil)
-        dnsmasq = Command(
-            program: program, arguments: ["--keep-in-foreground", "--conf-file=\(folders.dnsmasqSettings)"])
+        services.append(.addressServer(program, settings: folders.dnsmasqSettings))
         return planner.steps + [
             .file(path: folders.dnsmasqSettings, mode: 0o600, FileContent(text)),
             .file(path: folders.leases, mode: 0o600, FileContent("")),
@@ -314,13 +309,9 @@ extension Plan {
             name: name, session: folders.tmuxSession, program: inspected.programPath, base: folders.base,
             firmware: firmware, ports: ports.map(\.name))
         steps.append(.file(path: folders.tmuxSettings, mode: 0o600, FileContent(settings.text)))
-        tmux = Command(
-            program: tmuxProgram,
-            arguments: ["-u", "-S", folders.tmuxSocket, "-f", folders.tmuxSettings]
-                + ["start-server", ";", "display-message", "-p", "#{pid}"],
-            environment: ["SHELL": "/bin/sh"])
         // Whoever is the same user may have it run what he likes.
-        tmux?.user = facts.privileges.qemuUser?.uid == 0 ? facts.privileges.qemuUser : nil
+        let user = facts.privileges.qemuUser
+        services.append(.windows(tmuxProgram, folders, user?.uid == 0 ? user : nil))
     }
 
     /// As whom QEMU runs: without rights, unless what it needs is only for root.

@@ -5,15 +5,14 @@ extension Plan {
         lines += notes.map { "# Note: \($0.oneLine)" }
         lines += ["", "# Make what the machine needs"]
         lines += steps.map(\.shellText)
-        for port in ports {
-            guard let command = port.command else { continue }
-            lines += ["", "# The switch of port \(port.name), \(port.source)", background(command)]
+        for service in services where !service.isDaemon {
+            lines += ["", "# \(service.purpose)", "\(service.command.shellText) \(Plan.remembered)"]
         }
-        if let passt { lines += ["", "# What plays the network", background(passt)] }
-        if let dnsmasq { lines += ["", "# What gives it its address", background(dnsmasq)] }
         lines += ["", "# Start it"]
         lines.append(qemu.shellText)
-        if let tmux { lines += ["", "# Beside it: the windows to look at it with", tmux.shellText] }
+        for service in services where service.isDaemon {
+            lines += ["", "# \(service.purpose)", service.command.shellText]
+        }
         let undone = steps.reversed().compactMap { $0.undoText(folders) }
         let ending = lines.contains { $0.hasSuffix(Plan.remembered) } ? ["kill $started"] : []
         lines += ["", "# When it ends, give back"] + ending + undone
@@ -21,6 +20,4 @@ extension Plan {
     }
 
     private static let remembered = "& started=\"$started $!\""
-
-    private func background(_ command: Command) -> String { "\(command.shellText) \(Plan.remembered)" }
 }

@@ -16,8 +16,6 @@ struct PortPlan: Codable, Equatable {
     var settingsFile: String
     /// Of 2 MB, that the switch takes for itself.
     var hugepages = 0
-    /// The switch; nil where there is none.
-    var command: Command?
 }
 
 /// Which processors and memory the machine and its switches have.
@@ -52,6 +50,7 @@ extension Plan {
         steps += preparing.filter { !$0.isTaking }
         try planner.checkHugepages()
         notes += planner.notes
+        services.insert(contentsOf: planner.services, at: 0)
         if ports.contains(where: { $0.engine == .snabb && $0.hugepages > 0 }) {
             steps.append(.mount(path: Folders.snabbHugepages, kind: "hugetlbfs"))
         }

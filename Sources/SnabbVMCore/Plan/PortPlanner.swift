@@ -12,6 +12,7 @@ struct PortPlanner {
     private var context: EngineContext
     private var names: Set<String> = Set(StreamName.allCases.map(\.rawValue))
     private(set) var notes: [String] = []
+    private(set) var services: [ServicePlan] = []
     private var isSysfsReady = false
     /// How many NICs the guest counts before the ports.
     private let firstNumber: Int
@@ -63,7 +64,11 @@ struct PortPlanner {
         port.hugepages = engine.hugepages(for: port)
         neededHugepages += port.hugepages
         context.freeHugepages -= port.hugepages
-        port.command = try engine.command(for: port, &context)
+        if let command = try engine.command(for: port, &context) {
+            services.append(
+                .portSwitch(
+                    port, command, attempts: arguments.switchRetries, leavesProgram: engine.leavesProgram(driver)))
+        }
         var steps: [Step] = []
         if let settings = engine.settings(of: port) {
             steps.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))

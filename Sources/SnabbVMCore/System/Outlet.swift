@@ -44,25 +44,24 @@ final class Outlet {
             }
             waiting.removeFirst(count)
         }
-        if isOpen { tellWaiting(!waiting.isEmpty) }
+        if isOpen { tellWaiting() }
     }
 
-    /// Told whether something still waits, for a descriptor that its owner watches for more than writing.
-    var onWaiting: ((Bool) -> Void)?
+    var isWaiting: Bool { !waiting.isEmpty }
 
-    private func tellWaiting(_ waits: Bool) {
-        if let onWaiting { return onWaiting(waits) }
-        if waits {
-            loop.watch(descriptor, for: .writable) { [weak self] _ in self?.flush() }
-        } else {
-            loop.unwatch(descriptor)
-        }
+    /// All was taken.
+    var onEmpty: () -> Void = {}
+
+    private func tellWaiting() {
+        if isWaiting { return loop.watch(descriptor, for: .writable) { [weak self] _ in self?.flush() } }
+        loop.unwatch(descriptor)
+        onEmpty()
     }
 
     private func end() {
         isOpen = false
         waiting = []
-        if onWaiting == nil { loop.unwatch(descriptor) }
+        loop.unwatch(descriptor)
         onEnd()
     }
 }

@@ -345,7 +345,7 @@ struct NetworkPlanTests {
             0 12345 fd01::5 guest 00:01
             nonsense
             """
-        #expect(AddressService.leases(text)["02:00:00:00:00:01"] == [IPAddress("172.17.255.254")!])
+        #expect(Leases.parse(text)["02:00:00:00:00:01"] == [IPAddress("172.17.255.254")!])
     }
 
     /// What the guest took, then what it says, then what was meant.

@@ -79,7 +79,7 @@ import Testing
             $0.iommu = .init(units: [], groups: [.init(number: 7, type: "DMA", devices: ["0000:05:00.0"])])
         }
         #expect(plan.qemu.arguments.contains { $0.hasPrefix("vfio-pci,id=nic-xe0,host=0000:05:00.0") })
-        #expect(plan.ports[0].command == nil && plan.ports[0].mac == nil && plan.qemu.user == nil)
+        #expect(plan.services.allSatisfy { $0.role != .port } && plan.ports[0].mac == nil && plan.qemu.user == nil)
         #expect(plan.steps.contains { if case .bind(let binding) = $0 { binding.driver == "vfio-pci" } else { false } })
     }
 

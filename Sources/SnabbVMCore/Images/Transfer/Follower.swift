@@ -15,7 +15,6 @@ final class Follower {
     private var sent: UInt64 = 0
     private var isWhole = false
     private var hasSentEnd = false
-    private var isBusy = false
 
     var onMessage: (JSON) throws -> Void = { _ in }
     /// It ended; in order, unless there are words about how.
@@ -35,16 +34,7 @@ final class Follower {
         defer { for theirs in [theirInput, theirOutput, errors] { close(theirs) } }
         try input.setNonBlocking()
         outlet = Outlet(ourEnd, loop: loop) {}
-        outlet.onWaiting = { [unowned self] waits in
-            let wasBusy = isBusy
-            isBusy = waits
-            if waits {
-                loop.watch(ourEnd, for: .writable) { [unowned self] _ in outlet.flush() }
-            } else {
-                loop.unwatch(ourEnd)
-                if wasBusy { flush() }
-            }
-        }
+        outlet.onEmpty = { [unowned self] in flush() }
         var command = Command(program: "/proc/self/exe", arguments: [verb.rawValue, settings.text])
         command.user = user
         command.addressSpace = addressSpace
@@ -79,12 +69,12 @@ final class Follower {
     }
 
     private func flush() {
-        if isBusy || status != nil { return }
+        if outlet.isWaiting || status != nil { return }
         if told > sent {
             sent = told
             outlet.send(withUnsafeBytes(of: told.littleEndian) { Array($0) })
         }
-        if isWhole, !isBusy, !hasSentEnd {
+        if isWhole, !outlet.isWaiting, !hasSentEnd {
             hasSentEnd = true
             outlet.send([UInt8](repeating: 0xff, count: 8))
         }

@@ -1,7 +1,7 @@
 import Glibc
 
 /// `snabbvm ssh`: waits until the guest's SSH server answers, and becomes ssh.
-enum SSHVerb {
+enum SSHCommand {
     private static let usualAttempts = 60
     /// What the first try has.
     private static let firstAllowance = 1.0
@@ -32,17 +32,16 @@ enum SSHVerb {
         var why = ""
         for attempt in 0..<attempts {
             // Asked anew each time: its address may become known, and it may end.
-            let answer = try client.ask(["verb": "ssh"])
-            if let problem = answer["error"]?.string {
-                throw Failure(.network, "log in to", "machine \(name)", problem)
-            }
-            if let host = answer["host"]?.string, let port = answer["port"]?.integer {
+            let words = try client.ask(.ssh)
+            let answer = (try? words.decode(ControlAnswer.SSH.self)) ?? ControlAnswer.SSH()
+            if let problem = answer.error { throw Failure(.network, "log in to", "machine \(name)", problem) }
+            if let host = answer.host, let port = answer.port {
                 let place = Place(
-                    address: SocketAddress(host: host, port: Int(port)), knownHosts: answer["knownHosts"]?.string ?? "")
+                    address: SocketAddress(host: host, port: port), knownHosts: answer.knownHosts ?? "")
                 let allowed = firstAllowance + Double(attempt) * arguments.web.tick
                 if let refusal = refusal(of: place.address, within: allowed) { why = refusal } else { return place }
             } else {
-                why = answer["waiting"]?.string ?? "its launcher does not say where it is"
+                why = answer.waiting ?? "its launcher does not say where it is"
             }
             if attempt == 0, attempts > 1 { log.note("waiting for the guest to let one in: \(why)") }
             log.verbose("try \(attempt + 1) of \(attempts): \(why)")

@@ -1,7 +1,7 @@
 import Glibc
 
 /// The commands about the cache of images.
-enum ImageVerbs {
+enum ImagesCommand {
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
         let cache = ImageCache(folder: Folders(arguments, uid: geteuid()).images)
         switch arguments.imagesVerb {

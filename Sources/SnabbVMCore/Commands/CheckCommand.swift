@@ -1,0 +1,46 @@
+/// `snabbvm check`: what a machine needs of this host, and how much of it is there.
+enum CheckCommand {
+    static func perform(_ arguments: Arguments) throws -> Int32 {
+        let searchPath = Environment.current["PATH"] ?? ""
+        var facts = try Facts.read(for: arguments, searchPath: searchPath)
+        let folders = Folders(arguments, uid: facts.privileges.uid)
+        var inspected = Inspected(folders: folders)
+        try Preparation.readPorts(arguments, &facts, into: &inspected, locks: NICLocks())
+        if inspected.ports.isEmpty { try facts.addDevices() }
+        let loop = try EventLoop()
+        facts.network = try facts.tools.ip.map { try NetworkInspection($0, loop).finish() }
+        let check = Check(
+            facts, versions: try versions(facts.tools), memoryWanted: arguments.memory,
+            freeSpace: Files.freeSpace(Files.existingPart(of: folders.disks)),
+            scratch: folders.disks, whyUser: Plan.whyNotBridged(facts),
+            refusals: Plan.refusals(arguments, facts) + Plan.portRefusals(arguments, facts, inspected))
+        if arguments.json {
+            print(
+                (["facts": try JSON(encoding: facts), "check": try JSON(encoding: check), "fit": .bool(check.isFit)]
+                    as JSON).prettyText)
+        } else {
+            print(check.table)
+        }
+        return check.isFit ? 0 : FailureKind.host.rawValue
+    }
+
+    /// The first line of what each tool says of itself, all asked at once.
+    private static func versions(_ tools: Facts.Tools) throws -> [String: String] {
+        let loop = try EventLoop()
+        let asked: [(name: String, path: String?, word: String)] = [
+            ("qemu", tools.qemu, "--version"), ("qemu-img", tools.qemuImg, "--version"),
+            ("xorriso", tools.xorriso, "--version"), ("tmux", tools.tmux, "-V"),
+        ]
+        let jobs = try asked.compactMap { asked in
+            try asked.path.map {
+                let command = Command(program: $0, arguments: [asked.word])
+                return (asked.name, try Job(command, in: loop, limit: .seconds(10), kind: .host))
+            }
+        }
+        try loop.run { jobs.allSatisfy { $0.1.hasEnded } }
+        return Dictionary(
+            uniqueKeysWithValues: jobs.map { name, job in
+                (name, String(decoding: job.output.prefix { $0 != 0x0a }, as: UTF8.self).trimmed)
+            })
+    }
+}

@@ -1,0 +1,8 @@
+/// `snabbvm relay`: what a tmux window runs, one stream of the machine on the window's terminal.
+enum RelayCommand {
+    static func perform(_ arguments: Arguments) throws -> Int32 {
+        let stream = arguments.operand ?? StreamName.serial.rawValue
+        try Relay(client: try ControlClient(arguments), stream: stream, escape: nil).run()
+        return 0
+    }
+}

@@ -1,0 +1,86 @@
+/// What other commands ask of a running machine: an object of JSON on a line of its own. A command and a launcher may be of
+/// different versions, so the names here stay, and what is missing has a meaning.
+enum ControlRequest: Codable, Equatable {
+    case status
+    case ports
+    case streams
+    case ssh
+    /// Makes sure that the windows are there to attach to.
+    case console
+    case stop(now: Bool)
+    /// From here on the connection is the stream.
+    case attach(stream: String)
+    case resize(rows: Int, columns: Int)
+
+    /// A request of another version.
+    struct Unknown: Error { var verb: String }
+
+    private enum Key: String, CodingKey { case verb, now, stream, rows, columns }
+
+    /// Those that are a word alone.
+    private static let plain: [String: ControlRequest] = [
+        "status": .status, "ports": .ports, "streams": .streams, "ssh": .ssh, "console": .console,
+    ]
+
+    init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: Key.self)
+        let number = { (key: Key) in (try? values.decode(Int.self, forKey: key)) ?? 0 }
+        let verb = (try? values.decode(String.self, forKey: .verb)) ?? ""
+        switch verb {
+        case "stop": self = .stop(now: (try? values.decode(Bool.self, forKey: .now)) ?? false)
+        case "attach": self = .attach(stream: (try? values.decode(String.self, forKey: .stream)) ?? "")
+        case "resize": self = .resize(rows: number(.rows), columns: number(.columns))
+        default:
+            guard let plain = ControlRequest.plain[verb] else { throw Unknown(verb: verb) }
+            self = plain
+        }
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var values = encoder.container(keyedBy: Key.self)
+        var verb = ControlRequest.plain.first { $0.value == self }?.key ?? ""
+        switch self {
+        case .stop(let now):
+            verb = "stop"
+            try values.encode(now, forKey: .now)
+        case .attach(let stream):
+            verb = "attach"
+            try values.encode(stream, forKey: .stream)
+        case .resize(let rows, let columns):
+            verb = "resize"
+            try values.encode(rows, forKey: .rows)
+            try values.encode(columns, forKey: .columns)
+        default: break
+        }
+        try values.encode(verb, forKey: .verb)
+    }
+
+    var line: [UInt8] { Array(((try? JSON(encoding: self).text) ?? "").utf8) + [0x0a] }
+}
+
+/// The answers that are no status; those are `MachineStatus` and a list of `PortStatus`.
+enum ControlAnswer {
+    /// Of what has nothing to tell, or was refused.
+    struct Outcome: Codable, Equatable {
+        var error: String?
+    }
+
+    struct Streams: Codable, Equatable {
+        var streams: [String]
+    }
+
+    /// How the machine ended that was asked to stop.
+    struct End: Codable, Equatable {
+        var ended: String
+        var code: Int32
+    }
+
+    /// Where the guest's SSH server is, or why that is not known yet or never will be.
+    struct SSH: Codable, Equatable {
+        var host: String?
+        var port: Int?
+        var knownHosts: String?
+        var waiting: String?
+        var error: String?
+    }
+}

@@ -1,0 +1,69 @@
+/// A program that must run beside the machine: when it is ready, when it is started again, and how it ends.
+struct ServicePlan: Codable, Equatable {
+    enum Role: String, Codable {
+        /// Plays the machine's network, or gives the machine its addresses there.
+        case network
+        /// Moves the frames of the port of the same name.
+        case port
+        /// Shows the machine in windows, as soon as somebody wants to look.
+        case windows
+    }
+
+    /// Times here are in milliseconds.
+    enum Readiness: Codable, Equatable {
+        case atOnce
+        /// When this socket is there, which QEMU connects to. A program that takes longer is killed.
+        case socket(path: String, within: Int)
+        /// When its output says so.
+        case told
+        /// When the command has ended, and left a daemon whose pid it printed.
+        case daemon(within: Int)
+    }
+
+    struct Restarts: Codable, Equatable {
+        /// As long as a service is on trial, a few failures in a row end the machine, or the service for good.
+        enum Trial: String, Codable {
+            case untilReady, untilSound, untilMachineIsUp, always
+        }
+
+        /// Before the first restart in a row, the second and so on, in milliseconds; none where there is no restart.
+        var pauses: [Int] = []
+        var trial: Trial
+        /// Restarts in a row during the trial.
+        var most = 0
+        /// From being ready on: a service that lasts so long is sound, and its failures are counted anew.
+        var soundAfter: Int?
+    }
+
+    /// As the ledger and the log call it.
+    var name: String
+    var role: Role
+    /// For the readers of a plan.
+    var purpose: String
+    var command: Command
+    var readiness: Readiness
+    var restarts: Restarts
+    /// Between being asked to end and being killed, in milliseconds; nil where nothing is lost by killing it at once.
+    var timeToEnd: Int?
+    /// What a killed one leaves on the host.
+    var leaves: [Change] = []
+    /// What ends the machine if the service can't be had; its last words follow the cause. nil for what is dispensable.
+    var failure: Failure?
+    /// What a machine is told to be like that has lost the service for good.
+    var loss = "the machine goes on without it"
+
+    var isDaemon: Bool { if case .daemon = readiness { true } else { false } }
+
+    func failure(_ words: String) -> Failure? {
+        var failure = failure
+        failure?.cause += words
+        return failure
+    }
+}
+
+extension Plan {
+    /// The switch of a port; none where the machine has the device itself.
+    func service(of port: PortPlan) -> ServicePlan? {
+        services.first { $0.role == .port && $0.name == port.name }
+    }
+}
