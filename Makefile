@@ -16,7 +16,7 @@ TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool fish gnupg groff-base
 BENCH_PACKAGES := aria2 coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-light procps python3 qemu-block-extra strace \
 	util-linux xz-utils zstd
 
-.PHONY: run test fuzz build release demo switch e2e-pci bench bench-images bench-network bench-switch lint format install image e2e build-packages packages test-packages bench-packages clean
+.PHONY: run test fuzz build release demo switch e2e-pci bench bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
@@ -30,7 +30,7 @@ fuzz: test-packages build demo
 
 # What the tests run.
 build:
-	$(SWIFT) build $(STRICT)
+	$(SWIFT) build --explicit-target-dependency-import-check error $(STRICT)
 
 # What users run: static but for the C libraries.
 release:
@@ -71,6 +71,11 @@ bench-switch: bench-packages release
 
 lint:
 	$(SWIFT) format lint --strict --recursive Sources Tests Package.swift
+	SWIFT=$(SWIFT) Tests/lint/imports
+
+# Draws in ARCHITECTURE.md which target imports which.
+imports:
+	SWIFT=$(SWIFT) Tests/lint/imports --write
 
 format:
 	$(SWIFT) format --in-place --recursive Sources Tests Package.swift

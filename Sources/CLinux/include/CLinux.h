@@ -1,9 +1,12 @@
-// What Glibc's Swift module lacks: system calls it has no header for, and macros that Swift can't import.
+// What Glibc's Swift module lacks: system calls it has no header for, macros that
+// Swift can't import, and a child made ready between fork and exec.
 #pragma once
 
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -66,3 +69,27 @@ int clinux_mount(const char *device, const char *path, const char *kind);
 /// Only this mount, or the whole file system; other settings stay.
 int clinux_remount(const char *path, int writable, int only_mount);
 int clinux_unmount(const char *path);
+
+struct clinux_spawn {
+    const char *path;
+    char *const *argv;
+    char *const *envp;
+    const int *descriptors;  // descriptors[i] becomes the child's descriptor i; the child has no others
+    int descriptor_count;
+    bool own_session;           // so that signals to the launcher's terminal or group don't reach it
+    bool controlling_terminal;  // descriptor 0 is the session's terminal
+    int death_signal;           // sent when the parent dies; 0 for none
+    bool drop_rights;  // no capability is left, whoever it runs as
+    bool change_user;
+    uid_t uid;
+    gid_t gid;
+    const gid_t *groups;
+    int group_count;
+    const int *cpus;  // the processors that it may use; none for all
+    int cpu_count;
+    uint64_t address_space;  // bytes; 0 for no limit
+    uint64_t cpu_seconds;    // 0 for no limit
+};
+
+/// The child's pid, or -1 with *error set to an errno and *step to the name of what failed.
+pid_t clinux_spawn(const struct clinux_spawn *request, int *error, const char **step);

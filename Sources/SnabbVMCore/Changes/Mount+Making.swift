@@ -17,10 +17,10 @@ extension Effect.Mount: Performable {
         do throws(Errno) {
             for _ in 0..<10 {
                 try Files.makeFolders(path, mode: 0o755)
-                if device == nil { try Errno.check { clinux_mount(Effect.Mount.device, path, kind) } }
+                if mounted == nil { try Errno.check { clinux_mount(Effect.Mount.device, path, kind) } }
                 let root = try Descriptor.open(path, O_RDONLY | O_DIRECTORY)
                 // What was opened may be the folder below, when another has unmounted it in between.
-                if device != nil, try root.status().st_dev == Files.status(path).st_dev {
+                if mounted != nil, try root.status().st_dev == Files.status(path).st_dev {
                     return HeldDescriptor(root)
                 }
             }
@@ -34,11 +34,11 @@ extension Effect.Mount: Performable {
 
     /// Another machine's switches may still have it: then its launcher unmounts it.
     func undo() {
-        if device == Effect.Mount.device { _ = clinux_unmount(path) }
+        if mounted == Effect.Mount.device { _ = clinux_unmount(path) }
     }
 
-    /// What is mounted there.
-    private var device: String? {
+    /// The device of what is mounted there.
+    private var mounted: String? {
         let resolved = (try? Files.resolved(path)) ?? path
         return (FileTree().text("/proc/self/mounts") ?? "").split(separator: "\n").compactMap { line in
             let fields = line.split(separator: " ")

@@ -1,4 +1,3 @@
-import CHost
 import CLinux
 import Glibc
 
@@ -40,7 +39,7 @@ extension Command {
     private func spawn(_ descriptors: [Int32], _ standard: Standard, kind: FailureKind) throws -> pid_t {
         let argv = CStrings([program] + arguments)
         let envp = CStrings(Command.inheritedEnvironment(changedBy: environment))
-        var request = chost_spawn()
+        var request = clinux_spawn()
         request.argv = UnsafePointer(argv.pointer)
         request.envp = UnsafePointer(envp.pointer)
         request.own_session = !standard.sharesTerminal
@@ -69,7 +68,7 @@ extension Command {
                             request.groups = groups.baseAddress
                             request.group_count = Int32(groups.count)
                         }
-                        return chost_spawn(&request, &error, &step)
+                        return clinux_spawn(&request, &error, &step)
                     }
                 }
             }

@@ -18,59 +18,43 @@ struct IPAddress: Hashable, TextCodable {
 
     /// What inet_pton takes, and nothing else: no zone, no zeros before a number of IPv4.
     init?(_ text: some StringProtocol) {
-        let text = Array(text.utf8)
-        let isSix = text.contains(UInt8(ascii: ":"))
-        guard let value = isSix ? IPAddress.six(text) : IPAddress.four(text[...]) else { return nil }
-        self.init(isSix ? .six : .four, value)
+        family = text.contains(":") ? .six : .four
+        guard let value = family.isSix ? IPAddress.six(Substring(text)) : IPAddress.four(Substring(text)) else {
+            return nil
+        }
+        self.value = value
     }
 
-    private static func four(_ text: ArraySlice<UInt8>) -> UInt128? {
-        let numbers = text.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-        if numbers.count != 4 { return nil }
-        var value: UInt128 = 0
-        for digits in numbers {
-            // A number with zeros before it is octal to some and decimal to others.
-            guard let first = digits.first, digits.count == 1 || first != UInt8(ascii: "0"),
-                let number = number(digits, radix: 10), number < 256
-            else { return nil }
-            value = value << 8 | number
-        }
-        return value
+    private static func four(_ text: Substring) -> UInt128? {
+        let words = text.split(separator: ".", omittingEmptySubsequences: false)
+        // A number with zeros before it is octal to some and decimal to others.
+        let numbers = words.compactMap { $0.hasPrefix("0") && $0 != "0" ? nil : number($0, radix: 10) }
+        guard words.count == 4, numbers.count == 4, numbers.allSatisfy({ $0 < 256 }) else { return nil }
+        return numbers.reduce(0) { $0 << 8 | $1 }
     }
 
-    private static func six(_ text: [UInt8]) -> UInt128? {
-        var words = text.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
-        // A colon at an end is one of the two that stand for zeros.
-        if words[0].isEmpty {
-            if words.count < 3 || !words[1].isEmpty { return nil }
-            words.removeFirst()
-        }
-        if words.count > 1, words[words.count - 1].isEmpty {
-            if !words[words.count - 2].isEmpty { return nil }
-            words.removeLast()
-        }
-        var (value, count, gap) = (UInt128(0), 0, Int?.none)
-        for (index, word) in words.enumerated() {
-            if word.isEmpty {
-                if gap != nil { return nil }
-                gap = count
-            } else if index == words.count - 1, let four = four(word) {
-                (value, count) = (value << 32 | four, count + 2)
-            } else {
-                guard word.count <= 4, let group = number(word, radix: 16) else { return nil }
-                (value, count) = (value << 16 | group, count + 1)
-            }
-            if count > 8 { return nil }
-        }
-        guard let gap else { return count == 8 ? value : nil }
-        if count == 8 { return nil }
-        let low: UInt128 = (1 << UInt128(16 * (count - gap))) - 1
-        return (value & ~low) << UInt128(16 * (8 - count)) | value & low
+    private static func six(_ text: Substring) -> UInt128? {
+        let halves = text.split(separator: "::", maxSplits: 2, omittingEmptySubsequences: false)
+        guard halves.count <= 2, let high = groups(halves[0], isEnd: halves.count == 1),
+            let low = halves.count == 1 ? [] : groups(halves[1], isEnd: true)
+        else { return nil }
+        let zeros = 8 - high.count - low.count
+        guard halves.count == 1 ? zeros == 0 : zeros > 0 else { return nil }
+        return (high + [UInt128](repeating: 0, count: zeros) + low).reduce(0) { $0 << 16 | $1 }
     }
 
-    private static func number(_ digits: ArraySlice<UInt8>, radix: Int) -> UInt128? {
-        let text = String(decoding: digits, as: UTF8.self)
-        return text.allSatisfy { $0.isASCII && $0.isHexDigit } ? UInt128(text, radix: radix) : nil
+    /// Of 16 bits each; at the end of an address two of them can be written as one of IPv4.
+    private static func groups(_ text: Substring, isEnd: Bool) -> [UInt128]? {
+        var words = text.isEmpty ? [] : text.split(separator: ":", omittingEmptySubsequences: false)
+        let four = isEnd ? words.last.flatMap(IPAddress.four) : nil
+        if four != nil { words.removeLast() }
+        let groups = words.compactMap { $0.utf8.count <= 4 ? number($0, radix: 16) : nil }
+        return groups.count == words.count ? groups + (four.map { [$0 >> 16, $0 & 0xffff] } ?? []) : nil
+    }
+
+    /// Digits alone: the standard library would take a sign too.
+    private static func number(_ text: Substring, radix: Int) -> UInt128? {
+        text.allSatisfy { $0.isASCII && $0.isHexDigit } ? UInt128(text, radix: radix) : nil
     }
 
     init?(bytes: some Collection<UInt8>) {
@@ -92,7 +76,8 @@ struct IPAddress: Hashable, TextCodable {
         }
         var words = groups.map { String($0, radix: 16) }
         // An address of IPv4 within one of IPv6 is shown as such: `::1.2.3.4`, `::ffff:1.2.3.4`.
-        if gap == 0..<6 || gap == 0..<5 && groups[5] == 0xffff { words[6...] = [fourText] }
+        let leading = gap.lowerBound == 0 ? gap.count : 0
+        if leading == 6 || leading == 5 && groups[5] == 0xffff { words[6...] = [fourText] }
         if gap.isEmpty { return words.joined(separator: ":") }
         return words[..<gap.lowerBound].joined(separator: ":") + "::"
             + words[gap.upperBound...].joined(separator: ":")

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "CHost.h"
+#include "CLinux.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@ static int limit(__rlimit_resource_t resource, uint64_t value) {
 }
 
 // Runs between vfork and exec, in the parent's memory: system calls and the stack only.
-static const char *become(const struct chost_spawn *r, pid_t parent) {
+static const char *become(const struct clinux_spawn *r, pid_t parent) {
     int moved[most_descriptors];
     // First out of the way of 0…n-1, so that no source is overwritten before it is used.
     for (int i = 0; i < r->descriptor_count; i++) {
@@ -68,7 +68,7 @@ static const char *become(const struct chost_spawn *r, pid_t parent) {
     return "execute";
 }
 
-pid_t chost_spawn(const struct chost_spawn *request, int *error, const char **step) {
+pid_t clinux_spawn(const struct clinux_spawn *request, int *error, const char **step) {
     *error = 0;
     *step = "";
     if (request->descriptor_count > most_descriptors) {
