@@ -16,7 +16,9 @@ TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool fish gnupg groff-base
 BENCH_PACKAGES := aria2 coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-light procps python3 qemu-block-extra strace \
 	util-linux xz-utils zstd
 
-.PHONY: run test fuzz build release demo switch e2e-pci bench bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages bench-packages clean
+DEB_PACKAGES := debootstrap dpkg-dev iproute2 mount util-linux xz-utils
+
+.PHONY: run test fuzz build release demo switch deb test-deb e2e-pci bench bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages deb-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
@@ -89,6 +91,14 @@ install: release demo
 	build/bin/snabbvm completion zsh | install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_snabbvm
 	build/bin/snabbvm completion fish | install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/snabbvm.fish
 
+# build/snabbvm_VERSION_ARCHITECTURE.deb, for the release of Debian that this machine has, and later ones.
+deb: deb-packages release demo
+	packaging/deb/build
+
+# Installs it on a fresh Debian, and boots the demo machine there.
+test-deb: deb
+	Tests/deb/run
+
 # The container image; IMAGE_ARGS for the build, such as --build-arg SNABB=….
 image:
 	$(DOCKER) build -t $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(IMAGE_ARGS) .
@@ -106,6 +116,9 @@ packages:
 
 test-packages:
 	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
+
+deb-packages:
+	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(DEB_PACKAGES)
 
 bench-packages:
 	@./packages $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(RUN_PACKAGES) $(BENCH_PACKAGES)
