@@ -3,12 +3,12 @@ import Glibc
 /// Brings the images that a machine needs and that are not here.
 struct Fetches {
     private let arguments: Arguments
-    private let facts: Facts
-    private let folders: Folders
+    private let facts: HostFacts
+    private let folders: MachinePaths
     private let loop: EventLoop
     private let log: Log
 
-    init(_ arguments: Arguments, _ facts: Facts, _ folders: Folders, loop: EventLoop, log: Log) {
+    init(_ arguments: Arguments, _ facts: HostFacts, _ folders: MachinePaths, loop: EventLoop, log: Log) {
         self.arguments = arguments
         self.facts = facts
         self.folders = folders

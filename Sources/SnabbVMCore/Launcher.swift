@@ -64,7 +64,7 @@ public enum Launcher {
         clinux_adopt_orphans()
         // Disks hold what their guests hold.
         umask(0o077)
-        let folders = Folders(arguments, uid: geteuid())
+        let folders = MachinePaths(arguments, uid: geteuid())
         let ledger = try Ledger(folders.ledger)
         var ending: Ending
         var machine: Machine?
@@ -80,7 +80,7 @@ public enum Launcher {
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
             var maker = EffectMaker(ledger: ledger, loop: loop, folders: folders, log: log)
-            try maker.make(plan.steps)
+            try maker.make(plan.effects)
             machine = try Machine(
                 plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword,
                 fetch: preparation.fetch, addressGuard: preparation.addressGuard,

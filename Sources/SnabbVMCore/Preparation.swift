@@ -15,8 +15,8 @@ struct Preparation {
 
     /// `ledger` is nil where nothing may be changed and so nothing be fetched.
     init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks, ledger: Ledger?, log: Log) throws {
-        var facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
-        let folders = Folders(arguments, uid: facts.privileges.uid)
+        var facts = try HostFacts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
+        let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let finder = Preparation.imageFinder(arguments)
         let kept = try Preparation.keptState(folders)
         let ports = try Preparation.takePorts(arguments, &facts, locks: locks)
@@ -39,7 +39,7 @@ struct Preparation {
             ledger == nil || Passt.works($0, as: facts.privileges.qemuUser, loop: loop)
         }
         let uuid = Plan.uuid(of: arguments.name, kept.record, hostKey: Preparation.hostKey)
-        let searches = AddressSearch.all(wishes.nics, facts, uuid: uuid)
+        let searches = AddressSearch.all(wishes.guestNICs, facts, uuid: uuid)
         // In a dry run nothing is sent either.
         let mayAsk = ledger != nil && facts.privileges.has(.netRaw) && !searches.isEmpty
         addressGuard = mayAsk ? try AddressGuard(searches, loop: loop) : nil
@@ -72,7 +72,7 @@ struct Preparation {
                 hasPasst: hasPasst ?? false, freeListener: hasPasst == nil ? nil : SocketAddress.freePort(),
                 takenListeners: takenListeners, ports: ports.requests, portsFile: ports.file,
                 programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
-                hostName: PortMark.thisHost, hostKey: Preparation.hostKey)
+                hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
         }
         let fetches = Fetches(arguments, facts, folders, loop: loop, log: log)
         let brought = try fetches.bring(
@@ -85,7 +85,7 @@ struct Preparation {
 
     /// What is asked for, with the locks of its NICs, and what of it is there.
     static func takePorts(
-        _ arguments: Arguments, _ facts: inout Facts, locks: NICLocks
+        _ arguments: Arguments, _ facts: inout HostFacts, locks: NICLocks
     ) throws(Failure) -> (requests: [PortRequest], file: String?) {
         var requests = arguments.ports
         let file = try arguments.portsFile.map { name throws(Failure) in
@@ -113,7 +113,7 @@ struct Preparation {
     static func switchFolder(_ arguments: Arguments) -> String { "\(shareFolder(arguments))/switch" }
 
     private static func startNetworkInspection(
-        _ arguments: Arguments, _ facts: Facts, _ loop: EventLoop
+        _ arguments: Arguments, _ facts: HostFacts, _ loop: EventLoop
     ) throws -> NetworkInspection? {
         guard Wishes.dependOnNetwork(arguments, facts) else { return nil }
         guard let ip = facts.tools.ip else {
@@ -126,7 +126,7 @@ struct Preparation {
 
     /// Nobody else who is in this network namespace, from whatever container, takes an interface of the machine.
     private static func lock(
-        _ wanted: [String], _ facts: inout Facts, _ loop: EventLoop
+        _ wanted: [String], _ facts: inout HostFacts, _ loop: EventLoop
     ) throws -> [HeldDescriptor] {
         guard facts.network?.isOwn == true, !wanted.isEmpty, let ip = facts.tools.ip else { return [] }
         let locks = try wanted.map { name in
@@ -152,14 +152,14 @@ struct Preparation {
             demoFolder: share,
             catalogs: catalogs.compactMap(\.self) + ["/u/images.json"]
                 + (arguments.catalog.map { [Files.absolute($0)] } ?? []),
-            cache: Folders(arguments, uid: geteuid()).images)
+            cache: MachinePaths(arguments, uid: geteuid()).images)
     }
 
     private static var ownProgram: String { (try? Files.resolved("/proc/self/exe")) ?? "/proc/self/exe" }
 
     /// Snabb itself says whether it understands a filter, before anything is touched.
     private static func startFilterCheck(
-        _ ports: [PortRequest], _ tools: Facts.Tools, _ arguments: Arguments, _ loop: EventLoop
+        _ ports: [PortRequest], _ tools: HostFacts.Tools, _ arguments: Arguments, _ loop: EventLoop
     ) throws -> Job? {
         let filters = ports.filter { $0.settings.engine ?? .snabb == .snabb }.flatMap {
             [$0.settings.filterIn, $0.settings.filterOut].compactMap(\.self)
@@ -178,7 +178,7 @@ struct Preparation {
     }
 
     private static func cdrom(
-        _ name: String, _ arguments: Arguments, _ finder: ImageFinder, _ facts: Facts
+        _ name: String, _ arguments: Arguments, _ finder: ImageFinder, _ facts: HostFacts
     ) throws(Failure) -> Wanted {
         guard ImageURL(name) != nil else { return Wanted(path: try finder.find(name, what: "CD"), format: .iso) }
         var others = arguments
@@ -193,7 +193,7 @@ struct Preparation {
 
     /// The image to read. A kept disk knows what it stands on, which then need not be said again.
     private static func image(
-        _ arguments: Arguments, _ finder: ImageFinder, _ state: KeptState, _ folders: Folders, _ facts: Facts
+        _ arguments: Arguments, _ finder: ImageFinder, _ state: KeptState, _ folders: MachinePaths, _ facts: HostFacts
     ) throws(Failure) -> Wanted? {
         let kept = state.hasDisk ? state.record : nil
         let base = kept?.isOverlay == true ? kept?.image : nil
@@ -258,7 +258,7 @@ struct Preparation {
     /// What an earlier start left in the --state folder.
     private typealias KeptState = (record: MachineRecord?, hasDisk: Bool, hasVariables: Bool)
 
-    private static func keptState(_ folders: Folders) throws(Failure) -> KeptState {
+    private static func keptState(_ folders: MachinePaths) throws(Failure) -> KeptState {
         guard folders.disksAreKept else {
             // Here everything is removed at the end: nothing that somebody keeps may be in it.
             if access(folders.record, F_OK) != 0 { return (nil, false, false) }

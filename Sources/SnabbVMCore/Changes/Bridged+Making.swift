@@ -28,7 +28,7 @@ extension InterfaceState {
             let output = try NetworkTools.run("ip", words, [], "look at", name)
             return (try? JSON(parsing: output)) ?? []
         }
-        let now = Facts.Network(
+        let now = HostFacts.Network(
             FileTree(), addresses: try ask(["-json", "-details", "address", "show", "dev", name]),
             routes: try ask(["-json", "route", "show", "table", "all"]))
         let has = now.link(name)?.addresses.map(\.address) ?? []

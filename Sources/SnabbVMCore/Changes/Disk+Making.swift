@@ -1,7 +1,7 @@
 import Glibc
 
 extension Effect.Disk: Performable {
-    func records(_ folders: Folders) -> [Effect] {
+    func records(_ folders: MachinePaths) -> [Effect] {
         (folders.keeps(path) ? [] : [.file(path: path)]) + [.file(path: Effect.unfinished(path))]
     }
 

@@ -3,7 +3,7 @@ import Glibc
 /// How an effect is made and undone.
 protocol Performable: EffectValue {
     /// What is written to the ledger before anything is made, by what is there.
-    func records(_ folders: Folders) -> [Effect]
+    func records(_ folders: MachinePaths) -> [Effect]
     /// Makes it. What a program makes is only begun here, so that several go on side by side.
     func make(_ maker: inout EffectMaker) throws
     /// Puts the host back. Done again, or for an effect that never came about, it does nothing.
@@ -48,7 +48,7 @@ extension Effect {
 struct EffectMaker {
     let ledger: Ledger
     let loop: EventLoop
-    let folders: Folders
+    let folders: MachinePaths
     let log: Log
     var begun: [any BegunEffect] = []
 
@@ -68,18 +68,18 @@ protocol BegunEffect {
 }
 
 extension Performable where Self: FileEffect {
-    func records(_ folders: Folders) -> [Effect] { folders.keeps(path) ? [] : [.file(path: path)] }
+    func records(_ folders: MachinePaths) -> [Effect] { folders.keeps(path) ? [] : [.file(path: path)] }
     func undo() throws(Failure) { try giveBack("remove", path, unless: [.notFound]) { unlink(path) } }
 }
 
 extension Performable where Self: UnplannedEffect {
-    func records(_ folders: Folders) -> [Effect] { [] }
+    func records(_ folders: MachinePaths) -> [Effect] { [] }
     func make(_ maker: inout EffectMaker) {}
 }
 
 /// An effect that needs no undoing of its own.
 extension Performable where Self: PassingEffect {
-    func records(_ folders: Folders) -> [Effect] { [] }
+    func records(_ folders: MachinePaths) -> [Effect] { [] }
     func undo() {}
 }
 
@@ -102,7 +102,7 @@ extension Performable {
     /// A container that was started again has another network, and the old one is gone with all that was in it. One that
     /// is still there can only be put back in it.
     func isHere(_ namespace: UInt64?, _ name: String) throws(Failure) -> Bool {
-        guard let namespace, namespace != Facts.Network.currentNamespace else { return true }
+        guard let namespace, namespace != HostFacts.Network.currentNamespace else { return true }
         let named = ["/run/netns", "/run/docker/netns"].flatMap { folder in
             Files.names(folder).map { "\(folder)/\($0)" }
         }

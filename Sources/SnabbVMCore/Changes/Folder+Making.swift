@@ -1,7 +1,7 @@
 import Glibc
 
 extension Effect.Folder: Performable {
-    func records(_ folders: Folders) -> [Effect] {
+    func records(_ folders: MachinePaths) -> [Effect] {
         if path == folders.keptFolder { return [] }
         if isShared { return Files.missingFolders(path).map { .folder(path: $0, isShared: true) } }
         // Also what a crash of the whole host left there, whose ledger was in memory.

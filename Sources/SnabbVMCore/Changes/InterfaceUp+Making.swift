@@ -1,7 +1,7 @@
 import CLinux
 
 extension Effect.InterfaceUp: Performable {
-    func records(_ folders: Folders) -> [Effect] { [.interfaceUp(self)] }
+    func records(_ folders: MachinePaths) -> [Effect] { [.interfaceUp(self)] }
 
     func make(_ maker: inout EffectMaker) throws {
         try attempt("bring up", name) { () throws(Errno) in try Errno.check { clinux_interface_set_up(name, 1) } }

@@ -49,20 +49,20 @@ final class Ledger {
     /// Of the lines that are written. Those of 0.1.0 have none.
     private static let version: Int64 = 1
 
-    private static func line(of change: Change) throws -> String {
+    private static func line(of change: Effect) throws -> String {
         var fields = try JSON(encoding: change).object ?? [:]
         fields["v"] = .integer(version)
         return JSON.object(fields).text + "\n"
     }
 
     /// nil for what another version wrote, or something else.
-    private static func change(in line: some StringProtocol) -> Change? {
+    private static func change(in line: some StringProtocol) -> Effect? {
         guard var fields = (try? JSON(parsing: String(line)))?.object else { return nil }
         guard [nil, .integer(version)].contains(fields.removeValue(forKey: "v")), fields.count == 1 else { return nil }
-        return try? JSON.object(fields).decode(Change.self)
+        return try? JSON.object(fields).decode(Effect.self)
     }
 
-    private var lines: [(offset: Int, text: String, change: Change?)] {
+    private var lines: [(offset: Int, text: String, change: Effect?)] {
         var offset = 0
         return file.content.split(separator: 0x0a, omittingEmptySubsequences: false).dropLast().map { line in
             defer { offset += line.count + 1 }
@@ -74,7 +74,7 @@ final class Ledger {
     var isEmpty: Bool { lines.isEmpty }
 
     /// Oldest first.
-    var changes: [Change] { lines.compactMap(\.change) }
+    var changes: [Effect] { lines.compactMap(\.change) }
 
     /// Lines that only who wrote them can undo.
     var unreadable: [String] { lines.filter { $0.change == nil }.map(\.text) }
@@ -93,7 +93,7 @@ final class Ledger {
     // MARK: - Changes
 
     /// On the disk before this returns: the changes may be made now.
-    func record(_ changes: [Change]) throws(Failure) {
+    func record(_ changes: [Effect]) throws(Failure) {
         do {
             try file.append(Array(try changes.map(Ledger.line).joined().utf8))
         } catch {

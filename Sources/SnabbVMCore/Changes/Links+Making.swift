@@ -1,5 +1,5 @@
 extension Effect.Links: Performable {
-    func records(_ folders: Folders) -> [Effect] { undoneBy }
+    func records(_ folders: MachinePaths) -> [Effect] { undoneBy }
 
     /// One process for all that is to be done to the interfaces; it says which line was refused.
     func make(_ maker: inout EffectMaker) throws {

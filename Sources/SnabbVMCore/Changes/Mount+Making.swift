@@ -3,7 +3,7 @@ import Glibc
 
 extension Effect.Mount: Performable {
     /// Only when it comes to that: a start that fails before must not unmount what another machine has mounted.
-    func records(_ folders: Folders) -> [Effect] { [] }
+    func records(_ folders: MachinePaths) -> [Effect] { [] }
 
     func make(_ maker: inout EffectMaker) throws {
         let folders = Files.missingFolders(path).map { Effect.folder(path: $0, isShared: true) }

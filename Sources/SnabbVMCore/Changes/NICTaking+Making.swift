@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 
 extension Effect.NICTaking: Performable {
-    func records(_ folders: Folders) -> [Effect] { [.take(state)] }
+    func records(_ folders: MachinePaths) -> [Effect] { [.take(state)] }
     func make(_ maker: inout EffectMaker) throws { try state.take(from: driver, over: leftBehind) }
     func undo() throws(Failure) { try state.giveBack() }
 }
@@ -26,7 +26,7 @@ extension NICState {
     /// A launcher in another container has locks that are not seen here, and the kernel may let two unbind a NIC that ask
     /// at the same time. So whose it is shows by its mark, a moment after all who wanted it have written theirs: see
     /// `confirm`. `leftBehind` is the mark that is known to be a dead machine's.
-    func take(from driver: String?, over leftBehind: PortMark?) throws(Failure) {
+    func take(from driver: String?, over leftBehind: NICMark?) throws(Failure) {
         if let now = currentMark, now != leftBehind { throw lost }
         if let driver {
             do throws(Failure) { try perform("/sys/bus/pci/drivers/\(driver)/unbind", "\(address)") } catch {
@@ -98,8 +98,8 @@ extension NICState {
 
     private var tree: FileTree { FileTree() }
     private var driver: String? { tree.linkName("\(folder)/driver") }
-    private var currentMark: PortMark? { PortMark(of: folder) }
-    private var currentInterfaces: [String] { Facts.NIC.interfaces(of: folder, tree) }
+    private var currentMark: NICMark? { NICMark(of: folder) }
+    private var currentInterfaces: [String] { HostFacts.NIC.interfaces(of: folder, tree) }
 
     private func mark(with text: String) throws(Failure) { try perform("\(folder)/driver_override", text) }
 
@@ -132,7 +132,7 @@ extension NICState {
     /// only we gave it.
     private var isOurs: Bool {
         let now = tree.line("\(folder)/driver_override") ?? ""
-        if PortMark(now) != nil { return !isOthers }
+        if NICMark(now) != nil { return !isOthers }
         if let binds, now == binds, override != binds { return driver == nil || driver == binds }
         return driver == nil && mark.driver != nil
     }

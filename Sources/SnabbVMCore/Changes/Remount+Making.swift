@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 
 extension Effect.Remount: Performable {
-    func records(_ folders: Folders) -> [Effect] { [.remount(self)] }
+    func records(_ folders: MachinePaths) -> [Effect] { [.remount(self)] }
 
     func make(_ maker: inout EffectMaker) throws {
         // The mount alone, if it is what can't be written to; else the file system, which others may have mounted too.
@@ -17,7 +17,7 @@ extension Effect.Remount: Performable {
     func undo() {
         // Another machine may need it to give its NICs back.
         let devices = "/sys/bus/pci/devices"
-        let isNeeded = Files.names(devices).contains { PortMark(of: "\(devices)/\($0)") != nil }
+        let isNeeded = Files.names(devices).contains { NICMark(of: "\(devices)/\($0)") != nil }
         if !isNeeded { _ = clinux_remount(path, 0, 1) }
     }
 }

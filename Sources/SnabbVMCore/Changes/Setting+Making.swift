@@ -1,7 +1,7 @@
 import Glibc
 
 extension Effect.Setting: Performable {
-    func records(_ folders: Folders) -> [Effect] { [.setting(self)] }
+    func records(_ folders: MachinePaths) -> [Effect] { [.setting(self)] }
 
     func make(_ maker: inout EffectMaker) throws {
         try attempt("write", path) { () throws(Errno) in try Files.set(path, value) }

@@ -1,6 +1,6 @@
 import Glibc
 
-extension Folders {
+extension MachinePaths {
     /// One machine at a time has a --state folder, whatever the machines' names are: its lock, while it is held. A new
     /// folder stays only if something comes to be in it.
     func lockState(_ ledger: Ledger) throws(Failure) -> Descriptor? {

@@ -1,7 +1,7 @@
 import Glibc
 
 extension Effect.SwitchFiles: Performable {
-    func records(_ folders: Folders) -> [Effect] { [.switchFiles(self)] }
+    func records(_ folders: MachinePaths) -> [Effect] { [.switchFiles(self)] }
 
     func make(_ maker: inout EffectMaker) throws {
         try attempt("make", path) { () throws(Errno) in try Files.makeFolders(path, mode: 0o700) }
@@ -13,7 +13,8 @@ extension Effect.SwitchFiles: Performable {
             let folder = "\(path)/\(process)/group/dma"
             // Each of its hugepages is a file, and a link to it here.
             for name in Files.names(folder) {
-                guard let target = Files.linkTarget("\(folder)/\(name)"), target.hasPrefix(Folders.snabbHugepages + "/")
+                guard let target = Files.linkTarget("\(folder)/\(name)"),
+                    target.hasPrefix(MachinePaths.snabbHugepages + "/")
                 else { continue }
                 unlink(target)
             }

@@ -1,6 +1,6 @@
 extension Effect.Tables: Performable {
-    func records(_ folders: Folders) -> [Effect] {
-        [.tables(name: name, families: families, namespace: Facts.Network.currentNamespace)]
+    func records(_ folders: MachinePaths) -> [Effect] {
+        [.tables(name: name, families: families, namespace: HostFacts.Network.currentNamespace)]
     }
 
     func make(_ maker: inout EffectMaker) throws {

@@ -2,8 +2,8 @@ import CLinux
 import Glibc
 
 extension Effect.Tap: Performable {
-    func records(_ folders: Folders) -> [Effect] {
-        [.tap(name: name, isMultiQueue: isMultiQueue, namespace: Facts.Network.currentNamespace)]
+    func records(_ folders: MachinePaths) -> [Effect] {
+        [.tap(name: name, isMultiQueue: isMultiQueue, namespace: HostFacts.Network.currentNamespace)]
     }
 
     func make(_ maker: inout EffectMaker) throws {

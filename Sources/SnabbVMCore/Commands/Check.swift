@@ -26,7 +26,7 @@ struct Check: Codable, Equatable {
     /// `refusals` is what a start with the same options would be refused for; `whyUser` why eth0 would be on QEMU's user
     /// network, if it would.
     init(
-        _ facts: Facts, versions: [String: String], memoryWanted: ByteCount, freeSpace: ByteCount?, scratch: String,
+        _ facts: HostFacts, versions: [String: String], memoryWanted: ByteCount, freeSpace: ByteCount?, scratch: String,
         whyUser: String?, refusals: [Failure] = []
     ) {
         addTools(facts.tools, versions)
@@ -47,7 +47,7 @@ struct Check: Codable, Equatable {
         lines.append(Line(verdict: verdict, item: item, found: found, mend: mend))
     }
 
-    private mutating func addTools(_ tools: Facts.Tools, _ versions: [String: String]) {
+    private mutating func addTools(_ tools: HostFacts.Tools, _ versions: [String: String]) {
         let needed = [
             ("qemu", tools.qemu, "qemu-system-x86"), ("qemu-img", tools.qemuImg, "qemu-utils"),
             ("xorriso", tools.xorriso, "xorriso"), ("tmux", tools.tmux, "tmux"),
@@ -68,7 +68,7 @@ struct Check: Codable, Equatable {
         }
     }
 
-    private mutating func addProcessor(_ facts: Facts) {
+    private mutating func addProcessor(_ facts: HostFacts) {
         let cpus = "\(facts.cpu.model), \(facts.cpu.count) processors"
         add(.ok, "CPU", facts.cpu.isSandyBridge ? "\(cpus) (Sandy Bridge: its IOMMU must be off for NIC ports)" : cpus)
         let modules = facts.kvm.modules.joined(separator: ", ")
@@ -88,7 +88,7 @@ struct Check: Codable, Equatable {
         }
     }
 
-    private mutating func addMemory(_ facts: Facts, wanted: ByteCount) {
+    private mutating func addMemory(_ facts: HostFacts, wanted: ByteCount) {
         let memory = facts.memory
         let found =
             "\(memory.available) of \(memory.total) available" + (memory.limit.map { ", container limit \($0)" } ?? "")
@@ -112,12 +112,12 @@ struct Check: Codable, Equatable {
         }
     }
 
-    private mutating func addMounts(_ facts: Facts) {
+    private mutating func addMounts(_ facts: HostFacts) {
         guard !facts.hugetlbfs.isEmpty else { return }
         add(.ok, "hugetlbfs", facts.hugetlbfs.joined(separator: ", "))
     }
 
-    private mutating func addIOMMU(_ facts: Facts) {
+    private mutating func addIOMMU(_ facts: HostFacts) {
         guard let iommu = facts.iommu else { return }
         let asked = iommu.asked.isEmpty ? "" : " (kernel command line: \(iommu.asked.joined(separator: " ")))"
         if iommu.units.isEmpty && iommu.groups.isEmpty { return add(.ok, "IOMMU", "off" + asked) }
@@ -131,7 +131,7 @@ struct Check: Codable, Equatable {
         add(.ok, "IOMMU", found)
     }
 
-    private mutating func addNICs(_ facts: Facts) {
+    private mutating func addNICs(_ facts: HostFacts) {
         guard let nics = facts.nics else { return }
         let good = nics.filter { $0.snabbDriver != nil }
         if good.isEmpty { return add(.ok, "NICs for ports", "none of \(nics.count) PCI network cards") }
@@ -144,7 +144,7 @@ struct Check: Codable, Equatable {
         }
     }
 
-    private mutating func addNetwork(_ facts: Facts, whyUser: String?) {
+    private mutating func addNetwork(_ facts: HostFacts, whyUser: String?) {
         if let whyUser {
             return add(.ok, "network", "--net user, since \(whyUser)")
         }
@@ -161,7 +161,7 @@ struct Check: Codable, Equatable {
             enough ? nil : "choose another place with --scratch")
     }
 
-    private mutating func addPrivileges(_ privileges: Facts.Privileges) {
+    private mutating func addPrivileges(_ privileges: HostFacts.Privileges) {
         let place = privileges.inContainer ? "in a container" : "on a host"
         if privileges.uid == 0 {
             add(.ok, "user", "root, \(place)" + (privileges.qemuUser == nil ? "" : "; QEMU runs without its rights"))

@@ -2,13 +2,13 @@
 enum CheckCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {
         let searchPath = Environment.current["PATH"] ?? ""
-        var facts = try Facts.read(for: arguments, searchPath: searchPath)
-        let folders = Folders(arguments, uid: facts.privileges.uid)
+        var facts = try HostFacts.read(for: arguments, searchPath: searchPath)
+        let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let ports = try Preparation.takePorts(arguments, &facts, locks: NICLocks()).requests
         if ports.isEmpty { try facts.addDevices() }
         let findings = Findings(
             folders: folders, ports: ports, switchFolder: Preparation.switchFolder(arguments),
-            hostName: PortMark.thisHost)
+            hostName: NICMark.thisHost)
         let loop = try EventLoop()
         facts.network = try facts.tools.ip.map { try NetworkInspection($0, loop).finish() }
         let check = Check(
@@ -27,7 +27,7 @@ enum CheckCommand {
     }
 
     /// The first line of what each tool says of itself, all asked at once.
-    private static func versions(_ tools: Facts.Tools) throws -> [String: String] {
+    private static func versions(_ tools: HostFacts.Tools) throws -> [String: String] {
         let loop = try EventLoop()
         let asked: [(name: String, path: String?, word: String)] = [
             ("qemu", tools.qemu, "--version"), ("qemu-img", tools.qemuImg, "--version"),

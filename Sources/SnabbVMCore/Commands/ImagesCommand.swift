@@ -3,7 +3,7 @@ import Glibc
 /// The commands about the cache of images.
 enum ImagesCommand {
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        let cache = ImageCache(folder: Folders(arguments, uid: geteuid()).images)
+        let cache = ImageCache(folder: MachinePaths(arguments, uid: geteuid()).images)
         switch arguments.imagesVerb {
         case .ls: return try list(arguments, cache)
         case .pull: return try pull(arguments, log)
@@ -55,7 +55,7 @@ enum ImagesCommand {
 
     private static func pull(_ arguments: Arguments, _ log: Log) throws -> Int32 {
         let searchPath = Environment.current["PATH"] ?? ""
-        let facts = try Facts.read(for: arguments, searchPath: searchPath)
+        let facts = try HostFacts.read(for: arguments, searchPath: searchPath)
         let finder = Preparation.imageFinder(arguments)
         for name in arguments.images {
             let path: String

@@ -3,7 +3,7 @@ import Glibc
 /// `snabbvm nics`: every NIC, what drives it, what it could be used for, and who has it.
 enum NICsCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {
-        var facts = try Facts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
+        var facts = try HostFacts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
         try facts.addDevices()
         let nics = (facts.nics ?? []).map { Listed($0, facts) }
         if arguments.json {
@@ -18,13 +18,13 @@ enum NICsCommand {
     }
 
     private struct Listed: Codable {
-        var nic: Facts.NIC
-        var interfaces: [Facts.Interface]
+        var nic: HostFacts.NIC
+        var interfaces: [HostFacts.Interface]
         var iommuType: String?
         var engines: [EngineName]
         var holder: String?
 
-        init(_ nic: Facts.NIC, _ facts: Facts) {
+        init(_ nic: HostFacts.NIC, _ facts: HostFacts) {
             self.nic = nic
             interfaces = (facts.interfaces ?? []).filter { nic.interfaces.contains($0.name) }
             iommuType = nic.iommuGroup.flatMap { number in facts.iommu?.groups.first { $0.number == number }?.type }

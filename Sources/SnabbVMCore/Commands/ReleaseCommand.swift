@@ -3,7 +3,7 @@ import Glibc
 /// `snabbvm release`: gives back what a launcher left that was killed: of one machine, of all, or these NICs.
 enum ReleaseCommand {
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        let base = Folders(arguments, uid: geteuid()).base
+        let base = MachinePaths(arguments, uid: geteuid()).base
         var failures: [Failure] = []
         if arguments.addresses.isEmpty {
             let names = arguments.all ? ControlClient.machines(in: base) : [try ControlClient(arguments).folders.name]
@@ -45,11 +45,11 @@ enum ReleaseCommand {
 
     /// NICs that bear the mark of a machine of this host that no longer runs.
     private static func leftBehind(besides given: [PCIAddress], in base: String, _ log: Log) throws -> [PCIAddress] {
-        return try Facts.NIC.all(FileTree()).compactMap { nic in
+        return try HostFacts.NIC.all(FileTree()).compactMap { nic in
             guard let mark = nic.mark, !given.contains(nic.address), !NICLocks.isHeld(nic.address) else { return nil }
             // Its lock is not seen from another network namespace, its ledger's is.
-            if mark.host == PortMark.thisHost, Ledger.isHeld("\(base)/\(mark.machine).ledger") == true { return nil }
-            if mark.host == PortMark.thisHost { return nic.address }
+            if mark.host == NICMark.thisHost, Ledger.isHeld("\(base)/\(mark.machine).ledger") == true { return nil }
+            if mark.host == NICMark.thisHost { return nic.address }
             log.note("NIC \(nic.address) is \(mark.holder): if that is gone, \(mark.release(nic.address))")
             return nil
         }
@@ -81,10 +81,10 @@ enum ReleaseCommand {
     }
 
     private static func releaseByMark(_ address: PCIAddress, isForced: Bool, _ log: Log) throws(Failure) {
-        guard let nic = try Facts.NIC.all(FileTree(), and: [address]).first(where: { $0.address == address }) else {
+        guard let nic = try HostFacts.NIC.all(FileTree(), and: [address]).first(where: { $0.address == address }) else {
             throw Failure(.port, "release", "\(address)", "there is no such PCI device", remedy: "see snabbvm nics")
         }
-        if let mark = nic.mark, mark.host != PortMark.thisHost, !isForced {
+        if let mark = nic.mark, mark.host != NICMark.thisHost, !isForced {
             // Whether it still runs can't be seen from here.
             throw Failure(
                 .busy, "release NIC", "\(address)", "it is \(mark.holder)",
@@ -94,7 +94,7 @@ enum ReleaseCommand {
             return log.note("NIC \(address) is with its driver, \(driver)")
         }
         // Without a mark nobody knows its driver; the kernel chooses by its id.
-        let unknown = PortMark(machine: "", host: "", driver: nil, interfaces: [], iommuType: nil)
+        let unknown = NICMark(machine: "", host: "", driver: nil, interfaces: [], iommuType: nil)
         try NICState(address: address, mark: nic.mark ?? unknown).giveBack()
         if nic.mark == nil { try NICState(address: address, mark: unknown).probe() }
         let now = FileTree().linkName("\(nic.folder)/driver")

@@ -64,7 +64,7 @@ enum SSHCommand {
     }
 
     /// Whom it met is remembered as long as the machine lives: the next one of this address is another.
-    private static func words(_ place: Place, _ folders: Folders, _ arguments: Arguments) -> [String] {
+    private static func words(_ place: Place, _ folders: MachinePaths, _ arguments: Arguments) -> [String] {
         var words: [String] = []
         let options = [
             "UserKnownHostsFile=\"\(place.knownHosts)\"", "HostKeyAlias=snabbvm-\(folders.name)",

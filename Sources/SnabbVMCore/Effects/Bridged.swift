@@ -21,9 +21,9 @@ extension Effect {
 /// back.
 struct InterfaceState: Codable, Equatable {
     var name: String
-    var addresses: [Facts.Address]
-    var routes: [Facts.Route]
-    var neighbours: [Facts.Neighbour] = []
+    var addresses: [HostFacts.Address]
+    var routes: [HostFacts.Route]
+    var neighbours: [HostFacts.Neighbour] = []
     /// Networks whose routes stay behind when the addresses go, and would lead past the bridge.
     var leftovers: [NetworkAddress] = []
 

@@ -35,7 +35,7 @@ enum Effect: Equatable {
     /// As commands for a shell.
     var shellText: String { content.value.shellText }
     /// The commands that give it back; nil where there is nothing to give back, or it is kept.
-    func undoText(_ folders: Folders) -> String? { content.value.undoText(folders) }
+    func undoText(_ folders: MachinePaths) -> String? { content.value.undoText(folders) }
     /// For the log, where no file's content belongs.
     var summary: String {
         guard case .file(let file) = self, let content = file.content else { return shellText.oneLine }
@@ -46,7 +46,7 @@ enum Effect: Equatable {
 /// What an effect is. The ledger has of it only what its undoing takes: what is optional may be missing there.
 protocol EffectValue: Codable, Equatable {
     var shellText: String { get }
-    func undoText(_ folders: Folders) -> String?
+    func undoText(_ folders: MachinePaths) -> String?
 }
 
 /// An effect that is a file in the end.
@@ -55,10 +55,10 @@ protocol FileEffect: EffectValue {
 }
 
 extension FileEffect {
-    func undoText(_ folders: Folders) -> String? { folders.keeps(path) ? nil : "rm -f \(path.shellQuoted)" }
+    func undoText(_ folders: MachinePaths) -> String? { folders.keeps(path) ? nil : "rm -f \(path.shellQuoted)" }
 }
 
-extension Folders {
+extension MachinePaths {
     /// Below it nothing is taken back.
     var keptFolder: String? { disksAreKept ? disks : nil }
 
@@ -69,7 +69,7 @@ extension Folders {
 protocol PassingEffect: EffectValue {}
 
 extension PassingEffect {
-    func undoText(_ folders: Folders) -> String? { nil }
+    func undoText(_ folders: MachinePaths) -> String? { nil }
 }
 
 /// An effect that comes about while the machine runs, and so is in no plan.
@@ -77,7 +77,7 @@ protocol UnplannedEffect: EffectValue {}
 
 extension UnplannedEffect {
     var shellText: String { "" }
-    func undoText(_ folders: Folders) -> String? { nil }
+    func undoText(_ folders: MachinePaths) -> String? { nil }
 }
 
 extension Effect: Codable {
@@ -116,6 +116,3 @@ extension Effect: Codable {
         try [content.name: JSON(encoding: content.value)].encode(to: encoder)
     }
 }
-
-typealias Step = Effect
-typealias Change = Effect

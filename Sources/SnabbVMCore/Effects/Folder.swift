@@ -13,7 +13,7 @@ extension Effect {
             return owner.map { "\(make) && chown \($0.uid):\($0.gid) \(path.shellQuoted)" } ?? make
         }
 
-        func undoText(_ folders: Folders) -> String? {
+        func undoText(_ folders: MachinePaths) -> String? {
             path == folders.keptFolder ? nil : "rmdir \(path.shellQuoted)" + (isShared ? " 2>/dev/null || true" : "")
         }
     }

@@ -3,7 +3,7 @@ extension Effect {
         var name: String
 
         var shellText: String { "ip link set \(name.shellQuoted) up" }
-        func undoText(_ folders: Folders) -> String? { "ip link set \(name.shellQuoted) down" }
+        func undoText(_ folders: MachinePaths) -> String? { "ip link set \(name.shellQuoted) down" }
     }
 
     static func interfaceUp(name: String) -> Effect { .interfaceUp(InterfaceUp(name: name)) }

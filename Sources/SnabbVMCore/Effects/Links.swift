@@ -7,7 +7,7 @@ extension Effect {
 
         var shellText: String { "\(program) -batch - <<'.'\n\(lines.text)." }
 
-        func undoText(_ folders: Folders) -> String? {
+        func undoText(_ folders: MachinePaths) -> String? {
             let lines = undoneBy.reversed().flatMap { (effect) -> [String] in
                 switch effect {
                 case .tap(let tap): ["link delete dev \(tap.name)"]

@@ -12,7 +12,7 @@ extension Effect {
             return "mountpoint -q \(path) || { \(make); }"
         }
 
-        func undoText(_ folders: Folders) -> String? { "umount \(path.shellQuoted)" }
+        func undoText(_ folders: MachinePaths) -> String? { "umount \(path.shellQuoted)" }
     }
 
     static func mount(path: String, kind: String? = nil) -> Effect { .mount(Mount(path: path, kind: kind)) }

@@ -5,7 +5,7 @@ extension Effect {
         var state: NICState
         var driver: String?
         /// The mark of a dead machine, which ours may replace.
-        var leftBehind: PortMark?
+        var leftBehind: NICMark?
 
         private enum CodingKeys: String, CodingKey {
             case state = "_0"
@@ -19,7 +19,7 @@ extension Effect {
                 + "setpci -s \(state.address) COMMAND=0:4"
         }
 
-        func undoText(_ folders: Folders) -> String? {
+        func undoText(_ folders: MachinePaths) -> String? {
             let (address, folder, mark) = (state.address, state.folder, state.mark)
             let wasUp = mark.interfaces.filter(\.isUp).map { "ip link set \($0.name.shellQuoted) up" }
             let lines = [
@@ -33,7 +33,7 @@ extension Effect {
         }
     }
 
-    static func take(_ state: NICState, from driver: String? = nil, over leftBehind: PortMark? = nil) -> Effect {
+    static func take(_ state: NICState, from driver: String? = nil, over leftBehind: NICMark? = nil) -> Effect {
         .nic(NICTaking(state: state, driver: driver, leftBehind: leftBehind))
     }
 
@@ -72,7 +72,7 @@ extension Effect {
     struct NICBinding: PassingEffect {
         var address: PCIAddress
         var driver: String
-        var mark: PortMark
+        var mark: NICMark
 
         var shellText: String {
             let override = "/sys/bus/pci/devices/\(address)/driver_override"
@@ -81,7 +81,7 @@ extension Effect {
         }
     }
 
-    static func bind(address: PCIAddress, driver: String, mark: PortMark) -> Effect {
+    static func bind(address: PCIAddress, driver: String, mark: NICMark) -> Effect {
         .bind(NICBinding(address: address, driver: driver, mark: mark))
     }
 }

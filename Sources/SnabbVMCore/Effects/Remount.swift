@@ -4,7 +4,7 @@ extension Effect {
         var path: String
 
         var shellText: String { "mount -o remount,rw \(path.shellQuoted)" }
-        func undoText(_ folders: Folders) -> String? { "mount -o remount,ro \(path.shellQuoted)" }
+        func undoText(_ folders: MachinePaths) -> String? { "mount -o remount,ro \(path.shellQuoted)" }
     }
 
     static func remount(path: String) -> Effect { .remount(Remount(path: path)) }

@@ -7,7 +7,7 @@ extension Effect {
         var namespace: UInt64
 
         var shellText: String { "echo \(value) > \(path.shellQuoted)" }
-        func undoText(_ folders: Folders) -> String? { "echo \(before) > \(path.shellQuoted)" }
+        func undoText(_ folders: MachinePaths) -> String? { "echo \(before) > \(path.shellQuoted)" }
     }
 
     static func setting(path: String, value: String, before: String, namespace: UInt64) -> Effect {

@@ -5,7 +5,7 @@ extension Effect {
         var path: String
 
         var shellText: String { "mkdir -p -m 700 \(path.shellQuoted)" }
-        func undoText(_ folders: Folders) -> String? { "rm -r \(path.shellQuoted)" }
+        func undoText(_ folders: MachinePaths) -> String? { "rm -r \(path.shellQuoted)" }
     }
 
     static func switchFiles(path: String) -> Effect { .switchFiles(SwitchFiles(path: path)) }

@@ -10,7 +10,7 @@ extension Effect {
 
         var shellText: String { "\(program ?? "nft") -f - <<'.'\n\(text ?? "")." }
 
-        func undoText(_ folders: Folders) -> String? {
+        func undoText(_ folders: MachinePaths) -> String? {
             families.map { "\(program ?? "nft") delete table \($0) \(name)" }.joined(separator: "\n")
         }
     }

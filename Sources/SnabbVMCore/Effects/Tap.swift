@@ -9,7 +9,7 @@ extension Effect {
             "ip tuntap add dev \(name.shellQuoted) mode tap" + (isMultiQueue ? " multi_queue" : "")
         }
 
-        func undoText(_ folders: Folders) -> String? { "ip link delete \(name.shellQuoted)" }
+        func undoText(_ folders: MachinePaths) -> String? { "ip link delete \(name.shellQuoted)" }
     }
 
     static func tap(name: String, isMultiQueue: Bool, namespace: UInt64? = nil) -> Effect {

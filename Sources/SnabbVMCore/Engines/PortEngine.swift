@@ -15,10 +15,10 @@ protocol PortEngine: Sendable {
     /// Whether the driver works by a program in the interface's receive path.
     func leavesProgram(_ driver: String) -> Bool
     /// In whose hands a NIC is while the engine has it.
-    func holder(of nic: Facts.NIC) -> NICHolder
+    func holder(of nic: HostFacts.NIC) -> NICHolder
 
     /// The rights without which the device can't be had.
-    func rights(for device: PortDevice) -> [Facts.Privileges.Capability]
+    func rights(for device: PortDevice) -> [HostFacts.Privileges.Capability]
 
     /// The program that moves the frames; nil where there is none, because the machine has the device itself.
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command?
@@ -36,7 +36,7 @@ protocol PortEngine: Sendable {
 }
 
 extension PortEngine {
-    func rights(for device: PortDevice) -> [Facts.Privileges.Capability] {
+    func rights(for device: PortDevice) -> [HostFacts.Privileges.Capability] {
         switch device {
         case .nic: [.sysAdmin]
         case .interface: [.netAdmin, .netRaw]
@@ -53,8 +53,8 @@ enum Engines {
 
 /// A port's device as it was found.
 enum PortDevice {
-    case nic(Facts.NIC)
-    case interface(Facts.Interface)
+    case nic(HostFacts.NIC)
+    case interface(HostFacts.Interface)
     case tap(String)
 }
 
@@ -69,8 +69,8 @@ enum NICHolder: Equatable {
 }
 
 struct EngineContext {
-    var folders: Folders
-    var tools: Facts.Tools
+    var folders: MachinePaths
+    var tools: HostFacts.Tools
     /// Where the Snabb programs are.
     var switchFolder: String
     /// The processors that are not a switch's alone, as a list.

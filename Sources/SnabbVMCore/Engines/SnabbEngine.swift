@@ -11,7 +11,7 @@ struct SnabbEngine: PortEngine {
 
     private static let nicDrivers = ["intel_mp", "intel_avf", "connectx", "virtio_net"]
 
-    var supported: String { Facts.NIC.snabbModels }
+    var supported: String { HostFacts.NIC.snabbModels }
 
     func driver(for device: PortDevice, _ settings: PortSettings) -> String? {
         switch device {
@@ -38,7 +38,7 @@ struct SnabbEngine: PortEngine {
 
     func leavesProgram(_ driver: String) -> Bool { driver == "xdp" }
 
-    func holder(of nic: Facts.NIC) -> NICHolder { .program }
+    func holder(of nic: HostFacts.NIC) -> NICHolder { .program }
 
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
         guard let snabb = context.tools.snabb else {

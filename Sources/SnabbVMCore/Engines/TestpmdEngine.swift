@@ -25,7 +25,7 @@ struct TestpmdEngine: PortEngine {
 
     func leavesProgram(_ driver: String) -> Bool { driver == "af_xdp" }
 
-    func holder(of nic: Facts.NIC) -> NICHolder { nic.isBifurcated ? .ownDriver : .vfio }
+    func holder(of nic: HostFacts.NIC) -> NICHolder { nic.isBifurcated ? .ownDriver : .vfio }
 
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
         guard let testpmd = context.tools.testpmd else {
@@ -68,7 +68,7 @@ struct TestpmdEngine: PortEngine {
     }
 }
 
-extension Facts.NIC {
+extension HostFacts.NIC {
     /// Mellanox's cards are driven by the kernel and by DPDK at once.
     fileprivate var isBifurcated: Bool { id.hasPrefix("15b3:") }
 }

@@ -18,7 +18,7 @@ struct VFIOEngine: PortEngine {
 
     func leavesProgram(_ driver: String) -> Bool { false }
 
-    func holder(of nic: Facts.NIC) -> NICHolder { .vfio }
+    func holder(of nic: HostFacts.NIC) -> NICHolder { .vfio }
 
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? { nil }
 

@@ -3,15 +3,15 @@ import Glibc
 
 /// The other end: how a command finds a running machine and asks it something.
 struct ControlClient {
-    let folders: Folders
+    let folders: MachinePaths
 
     /// The machine that is meant: the named one, or the only one there is.
     init(_ arguments: Arguments) throws(Failure) {
         var arguments = arguments
-        let folders = Folders(arguments, uid: geteuid())
+        let folders = MachinePaths(arguments, uid: geteuid())
         let running = ControlClient.machines(in: folders.base)
         if !arguments.nameIsGiven, running.count == 1 { arguments.name = running[0] }
-        self.folders = Folders(arguments, uid: geteuid())
+        self.folders = MachinePaths(arguments, uid: geteuid())
     }
 
     /// The names that have a ledger.

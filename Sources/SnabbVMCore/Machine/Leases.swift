@@ -1,6 +1,8 @@
 /// Each NIC's addresses that it asked for and was given.
 enum Leases {
-    static func of(_ folders: Folders) -> [MACAddress: [IPAddress]] { parse(FileTree().text(folders.leases) ?? "") }
+    static func of(_ folders: MachinePaths) -> [MACAddress: [IPAddress]] {
+        parse(FileTree().text(folders.leases) ?? "")
+    }
 
     /// By MAC address; those of IPv6 stand below a line of their own.
     static func parse(_ text: String) -> [MACAddress: [IPAddress]] {

@@ -275,7 +275,7 @@ final class Machine {
 
     /// Where the guest's SSH server is to be found from here.
     private func answerSSH(_ connection: ControlConnection) {
-        guard let nic = plan.networks.first else {
+        guard let nic = plan.guestNICs.first else {
             return connection.answer(ControlAnswer.SSH(error: "it has no network (--net none)"))
         }
         let reply = { [unowned self] (host: String, port: Int) in
@@ -285,7 +285,7 @@ final class Machine {
         if let address = nic.reachedAt { return reply("\(address)", 22) }
         agent.interfaces { [unowned self] interfaces in
             let leases = Leases.of(plan.folders)
-            let addresses = NICStatus(nic, leases: leases, guest: interfaces).addresses
+            let addresses = GuestNICStatus(nic, leases: leases, guest: interfaces).addresses
             guard let address = addresses.first(where: { !$0.isSix }) ?? addresses.first else {
                 let why = "its address is not known: it has no guest agent that would tell"
                 return connection.answer(ControlAnswer.SSH(waiting: why))
@@ -296,7 +296,7 @@ final class Machine {
 
     /// Through QEMU's user network a port of this host leads to the guest's: one that was asked for, or one more.
     private func findForward(_ connection: ControlConnection, _ reply: @escaping (String, Int) -> Void) {
-        if let port = plan.networks.first?.published.first(where: { $0.guest == 22 && !$0.udp }) {
+        if let port = plan.guestNICs.first?.published.first(where: { $0.guest == 22 && !$0.udp }) {
             let isAny = port.address.map { ["0.0.0.0", "::"].contains($0) } ?? true
             return reply(isAny ? "127.0.0.1" : port.address ?? "", port.host)
         }

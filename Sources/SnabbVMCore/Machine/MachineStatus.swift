@@ -1,5 +1,5 @@
 /// One of the machine's own NICs.
-struct NICStatus: Codable, Equatable {
+struct GuestNICStatus: Codable, Equatable {
     enum Origin: String, Codable {
         case lease
         case agent = "guest agent"
@@ -22,7 +22,7 @@ struct NICStatus: Codable, Equatable {
     var reachedAt: IPAddress?
 
     /// What the guest asked for and took is surest; then what it says itself; then what it was meant to have.
-    init(_ plan: NetworkPlan, leases: [MACAddress: [IPAddress]], guest: [GuestInterface]?) {
+    init(_ plan: GuestNICPlan, leases: [MACAddress: [IPAddress]], guest: [GuestInterface]?) {
         (name, mode, mac, interface) = (plan.name, plan.mode, plan.mac, plan.interface)
         (bridge, device, mtu, reachedAt) = (plan.bridge, plan.device, plan.mtu, plan.reachedAt)
         (gateways, nameservers) = (plan.addresses.compactMap(\.gateway), plan.nameservers)
@@ -60,7 +60,7 @@ struct MachineStatus: Codable, Equatable {
     var memory: Plan.MemoryPlan
     var firmware: Firmware
     var disks: [Plan.DiskPlan]
-    var nics: [NICStatus]
+    var nics: [GuestNICStatus]
     var published: [PublishedPort]
     var ports: [PortStatus]
     /// How far the image is here that it boots from.
@@ -85,8 +85,8 @@ struct MachineStatus: Codable, Equatable {
         firmware = plan.firmware
         disks = plan.disks
         let leases = Leases.of(plan.folders)
-        nics = plan.networks.map { NICStatus($0, leases: leases, guest: guest) }
-        published = plan.networks.flatMap(\.published)
+        nics = plan.guestNICs.map { GuestNICStatus($0, leases: leases, guest: guest) }
+        published = plan.guestNICs.flatMap(\.published)
         self.ports = ports
         layout = plan.layout
         vnc = plan.vnc

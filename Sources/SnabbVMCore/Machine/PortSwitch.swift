@@ -25,7 +25,7 @@ final class PortSwitch {
     /// One that moved frames for this long had no trouble starting.
     private static let soundTime = Duration.milliseconds(200)
 
-    init(_ plan: PortPlan, _ folders: Folders, _ service: Service?, ledger: Ledger, log: Log) {
+    init(_ plan: PortPlan, _ folders: MachinePaths, _ service: Service?, ledger: Ledger, log: Log) {
         self.plan = plan
         self.service = service
         self.ledger = ledger

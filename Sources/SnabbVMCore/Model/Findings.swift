@@ -1,7 +1,7 @@
 /// What was found of that which a plan depends on beside the host: the user's files, kept disks, addresses, ports. Complete
 /// when it is made.
 struct Findings {
-    var folders: Folders
+    var folders: MachinePaths
     var image: DiskImage?
     var cdrom: DiskImage?
     var kernel: String?

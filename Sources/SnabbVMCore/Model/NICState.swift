@@ -1,7 +1,7 @@
 /// A NIC as it was before it became ours: all that it takes to give it back.
 struct NICState: Codable, Equatable {
     var address: PCIAddress
-    var mark: PortMark
+    var mark: NICMark
     /// What `driver_override` said before.
     var override: String?
     /// The driver that we give it to while it is ours.

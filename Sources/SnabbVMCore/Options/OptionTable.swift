@@ -189,8 +189,8 @@ struct OptionRow: Sendable {
         ),
         .init(
             "nic", nil, .network,
-            .list(NICRequest.placeholder) { arguments, text in
-                guard let request = NICRequest(text) else { return false }
+            .list(GuestNICRequest.placeholder) { arguments, text in
+                guard let request = GuestNICRequest(text) else { return false }
                 arguments.nics.append(request)
                 return true
             }, "one more NIC, at another of the container's interfaces; the guest has them in this order"),

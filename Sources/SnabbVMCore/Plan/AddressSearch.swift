@@ -13,14 +13,14 @@ struct AddressSearch: Equatable {
     private static let most = 64
 
     /// The network of each family in which a machine beside the interface can have an address.
-    static func networks(of link: Facts.Link) -> [NetworkAddress] {
+    static func networks(of link: HostFacts.Link) -> [NetworkAddress] {
         let own = link.ownAddresses.map(\.address)
         return [IPAddress.Family.four, .six].compactMap { family in
             own.first { $0.family == family && family.bits - $0.prefix >= 2 }
         }
     }
 
-    static func all(_ requests: [NICRequest], _ facts: Facts, uuid: String) -> [AddressSearch] {
+    static func all(_ requests: [GuestNICRequest], _ facts: HostFacts, uuid: String) -> [AddressSearch] {
         guard let network = facts.network else { return [] }
         return requests.enumerated().flatMap { index, request -> [AddressSearch] in
             let name: String

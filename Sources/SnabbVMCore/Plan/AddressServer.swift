@@ -13,7 +13,7 @@ struct AddressServer {
     /// `reachesNetwork` where the device has an address of the machine's network; `advertises` where nobody else hears
     /// what routers say to all.
     mutating func add(
-        _ plan: NetworkPlan, on device: String, at own: [IPAddress], reachesNetwork: Bool, advertises: Bool,
+        _ plan: GuestNICPlan, on device: String, at own: [IPAddress], reachesNetwork: Bool, advertises: Bool,
         _ nameservers: [IPAddress]
     ) {
         let tag = plan.name

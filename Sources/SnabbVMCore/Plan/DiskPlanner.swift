@@ -1,23 +1,23 @@
 /// The machine's disks: its own, CDs, what UEFI remembers, and what --state remembers of them.
 struct DiskPlanner {
     let arguments: Arguments
-    let facts: Facts
+    let facts: HostFacts
     let findings: Findings
     let qemuImg: String
     let uuid: String
     let user: User?
 
     private typealias Disk = PlanPart<Plan.DiskPlan>
-    private var folders: Folders { findings.folders }
+    private var folders: MachinePaths { findings.folders }
 
     func plan() throws(Failure) -> PlanPart<[Plan.DiskPlan]> {
         let image = findings.image
-        let secret = try secretSteps()
+        let secret = try secretEffects()
         let own = try ownDisk()
         let disks = [own?.decision] + [image?.format == .iso ? image : nil, findings.cdrom].map { $0.map(cd) }
         return PlanPart(
             decision: disks.compactMap(\.self),
-            steps: secret + (own?.steps ?? []) + (try firmwareSteps()) + recordSteps(own?.decision),
+            effects: secret + (own?.effects ?? []) + (try firmwareEffects()) + recordEffects(own?.decision),
             notes: own?.notes ?? [])
     }
 
@@ -27,7 +27,7 @@ struct DiskPlanner {
             served: image.served)
     }
 
-    private func secretSteps() throws(Failure) -> [Effect] {
+    private func secretEffects() throws(Failure) -> [Effect] {
         guard let image = findings.image, image.encryption != nil else {
             guard let file = findings.secretFile else { return [] }
             throw Failure(.usage, "use", "--secret-file \(file)", "the image is not encrypted")
@@ -40,7 +40,7 @@ struct DiskPlanner {
         return [.secret(path: folders.secret, source: source, owner: user)]
     }
 
-    private func firmwareSteps() throws(Failure) -> [Effect] {
+    private func firmwareEffects() throws(Failure) -> [Effect] {
         if arguments.firmware != .uefi { return [] }
         guard let variables = facts.tools.firmwareVariables else { throw Plan.noFirmware }
         if findings.hasKeptVariables { return [] }
@@ -48,7 +48,7 @@ struct DiskPlanner {
         return [.disk(path: path, [try copyCommand(variables, to: Effect.unfinished(path))])]
     }
 
-    private func recordSteps(_ disk: Plan.DiskPlan?) -> [Effect] {
+    private func recordEffects(_ disk: Plan.DiskPlan?) -> [Effect] {
         if !folders.disksAreKept { return [] }
         let kept = MachineRecord(
             uuid: uuid, image: findings.hasKeptDisk ? findings.record?.image : findings.image,
@@ -104,7 +104,7 @@ struct DiskPlanner {
                 throw Failure(.image, "use", "--disk-size \(asked)", "the kept disk has \(old), and disks only grow")
             }
             // Also to the size it should have already: an earlier start may have failed before it was grown.
-            part.steps = [.run(resize(folders.disk, format, to: asked))]
+            part.effects = [.run(resize(folders.disk, format, to: asked))]
         }
         return part
     }
@@ -135,7 +135,7 @@ struct DiskPlanner {
         return Disk(
             decision: Plan.DiskPlan(
                 role: .disk, path: folders.disk, format: format, size: arguments.diskSize ?? image.virtualSize),
-            steps: [.disk(path: folders.disk, commands)])
+            effects: [.disk(path: folders.disk, commands)])
     }
 
     private func newDisk(on image: DiskImage?, size: ByteCount?) -> Disk {
@@ -153,7 +153,7 @@ struct DiskPlanner {
         return Disk(
             decision: Plan.DiskPlan(
                 role: .disk, path: folders.disk, base: image, format: .qcow2, size: size ?? image?.virtualSize),
-            steps: [.disk(path: folders.disk, [Command(program: qemuImg, arguments: words)])])
+            effects: [.disk(path: folders.disk, [Command(program: qemuImg, arguments: words)])])
     }
 
     /// An overlay holds only what differs: on another image, or a changed one, it is a broken disk.

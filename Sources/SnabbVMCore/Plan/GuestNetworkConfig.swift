@@ -4,7 +4,7 @@ struct GuestNetworkConfig {
     let networkData: JSON
 
     /// nil where there is nothing to say that a guest would not do by itself.
-    init?(_ networks: [NetworkPlan]) {
+    init?(_ networks: [GuestNICPlan]) {
         if !networks.contains(where: \.isKernels) { return nil }
         // A guest sets up none but those that are told.
         let told = networks.filter { $0.mode != .none }
@@ -17,7 +17,7 @@ struct GuestNetworkConfig {
         ]
     }
 
-    private static func interface(_ plan: NetworkPlan) -> JSON {
+    private static func interface(_ plan: GuestNICPlan) -> JSON {
         var fields: [String: JSON] = ["match": ["macaddress": .string(plan.mac.description)]]
         if plan.mode == .user {
             fields["dhcp4"] = true
@@ -50,11 +50,11 @@ struct GuestNetworkConfig {
         return .object(fields)
     }
 
-    private static func isOutside(_ gateway: IPAddress, _ plan: NetworkPlan) -> Bool {
+    private static func isOutside(_ gateway: IPAddress, _ plan: GuestNICPlan) -> Bool {
         !gateway.isLinkLocal && !plan.addresses.contains { $0.address.contains(gateway) }
     }
 
-    private static func link(_ plan: NetworkPlan) -> JSON {
+    private static func link(_ plan: GuestNICPlan) -> JSON {
         var fields: [String: JSON] = [
             "id": .string(plan.name), "type": "phy", "ethernet_mac_address": .string(plan.mac.description),
         ]
@@ -62,7 +62,7 @@ struct GuestNetworkConfig {
         return .object(fields)
     }
 
-    private static func networks(_ plan: NetworkPlan) -> [JSON] {
+    private static func networks(_ plan: GuestNICPlan) -> [JSON] {
         if plan.addresses.isEmpty || plan.mode == .user {
             return plan.usesDHCP
                 ? [["id": .string("\(plan.name)-dhcp"), "link": .string(plan.name), "type": "ipv4_dhcp"]] : []

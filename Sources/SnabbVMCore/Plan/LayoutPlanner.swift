@@ -1,9 +1,9 @@
 /// Processors: each switch has one for itself, near its NIC; the machine has the others of that node.
 extension Plan {
     static func layout(
-        _ requests: [PortRequest], _ arguments: Arguments, _ facts: Facts
+        _ requests: [PortRequest], _ arguments: Arguments, _ facts: HostFacts
     ) throws(Failure) -> PlanPart<Layout> {
-        let topology = facts.topology ?? Facts.Topology(allowed: [])
+        let topology = facts.topology ?? HostFacts.Topology(allowed: [])
         let nodes = requests.map { nodeOfNIC($0, facts) }
         var notes: [String] = []
         var layout = Layout(node: node(of: requests, facts))
@@ -45,18 +45,18 @@ extension Plan {
     }
 
     /// Where most of the NICs are.
-    static func node(of requests: [PortRequest], _ facts: Facts) -> Int? {
+    static func node(of requests: [PortRequest], _ facts: HostFacts) -> Int? {
         let nodes = requests.compactMap { nodeOfNIC($0, facts) }
         return Dictionary(grouping: nodes, by: \.self)
             .max { ($0.value.count, -$0.key) < ($1.value.count, -$1.key) }?.key
     }
 
-    private static func nodeOfNIC(_ request: PortRequest, _ facts: Facts) -> Int? {
+    private static func nodeOfNIC(_ request: PortRequest, _ facts: HostFacts) -> Int? {
         facts.nics?.first { $0.address == request.source.pciAddress }?.numaNode
     }
 }
 
-extension Facts.Topology {
+extension HostFacts.Topology {
     /// A processor for a switch alone: one that the kernel keeps free, or the last core of the node; never the last one
     /// that everything else has.
     fileprivate func freeCPU(on node: Int?, besides taken: Set<Int>) -> Int? {

@@ -1,4 +1,4 @@
-extension Facts.Link {
+extension HostFacts.Link {
     /// A bridge's port must let through the frames of other MAC addresses than its own.
     var whyNotBridged: String? {
         if !hasMAC { return "it has no MAC address" }

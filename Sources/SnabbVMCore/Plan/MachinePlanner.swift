@@ -1,7 +1,7 @@
 /// A plan is made of what small planners return, each a decision with what follows from it; nothing begins empty and is
 /// filled later. Whatever can be refused is refused here.
 extension Plan {
-    init(_ arguments: Arguments, _ facts: Facts, _ findings: Findings) throws(Failure) {
+    init(_ arguments: Arguments, _ facts: HostFacts, _ findings: Findings) throws(Failure) {
         guard let qemuProgram = facts.tools.qemu else {
             throw Failure.missing("QEMU (\(arguments.qemu))", package: "qemu-system-x86")
         }
@@ -33,7 +33,7 @@ extension Plan {
             name: name, uuid: uuid, folders: folders, accelerator: accelerator.decision, memory: memory.decision,
             cpus: arguments.cpus, firmware: arguments.firmware,
             disks: disks.decision + [seed.decision].compactMap(\.self), secretSource: findings.secretFile,
-            networks: networks.decision, ports: ports.decision.ports, vnc: wishes.vnc)
+            guestNICs: networks.decision, ports: ports.decision.ports, vnc: wishes.vnc)
         let words = QEMUArguments(hardware, arguments, facts, findings)
         self.init(
             name: name, uuid: uuid, folders: folders,
@@ -42,10 +42,11 @@ extension Plan {
                 + user.notes,
             accelerator: hardware.accelerator, memory: hardware.memory, cpus: hardware.cpus,
             firmware: hardware.firmware, disks: hardware.disks, secretSource: hardware.secretSource,
-            networks: hardware.networks, vnc: hardware.vnc, sshPort: passt?.decision, ports: hardware.ports,
+            guestNICs: hardware.guestNICs, vnc: hardware.vnc, sshPort: passt?.decision, ports: hardware.ports,
             portRequests: arguments.ports, portsFile: findings.portsFile, layout: ports.decision.layout,
-            steps: Plan.folderSteps(folders) + disks.steps + (passt?.steps ?? []) + seed.steps + networks.steps
-                + ports.steps + consoles.steps,
+            effects: Plan.folderEffects(folders) + disks.effects + (passt?.effects ?? []) + seed.effects
+                + networks.effects
+                + ports.effects + consoles.effects,
             services: ports.services + (passt?.services ?? []) + networks.services + consoles.services,
             qemu: Command(
                 program: qemuProgram, arguments: words.words,
@@ -54,7 +55,7 @@ extension Plan {
             stopTimeout: arguments.stopTimeout)
     }
 
-    private static func folderSteps(_ folders: Folders) -> [Effect] {
+    private static func folderEffects(_ folders: MachinePaths) -> [Effect] {
         // QEMU's user must pass through to its pipes; what is inside has modes of its own.
         [
             .folder(path: folders.base, mode: 0o755, isShared: true),
@@ -64,7 +65,7 @@ extension Plan {
         ]
     }
 
-    private static func processorNotes(_ arguments: Arguments, _ facts: Facts) -> [String] {
+    private static func processorNotes(_ arguments: Arguments, _ facts: HostFacts) -> [String] {
         if arguments.cpus <= facts.cpu.count { return [] }
         return ["\(arguments.cpus) virtual CPUs on a host with \(facts.cpu.count): they will wait for each other"]
     }
@@ -76,9 +77,9 @@ extension Plan {
     }
 
     static func checkSocketPath(_ socket: String) throws(Failure) {
-        guard socket.utf8.count > Folders.longestSocketPath else { return }
+        guard socket.utf8.count > MachinePaths.longestSocketPath else { return }
         throw Failure(
-            .usage, "use", socket, "a socket's path can't be longer than \(Folders.longestSocketPath) bytes",
+            .usage, "use", socket, "a socket's path can't be longer than \(MachinePaths.longestSocketPath) bytes",
             remedy: "choose a shorter --name or --run-dir")
     }
 
@@ -87,7 +88,7 @@ extension Plan {
     static let pipes = ["serial", "qmp", "agent"]
 
     private static func consoles(
-        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, ports: [String], user: User?
+        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, ports: [String], user: User?
     ) -> PlanPart<Void> {
         let folders = findings.folders
         let pipes = Plan.pipes.flatMap { name in
@@ -95,7 +96,7 @@ extension Plan {
         }
         guard let tmux = facts.tools.tmux else {
             let note = "no tmux, so the machine's screen can only be seen by VNC (apt-get install tmux)"
-            return PlanPart(decision: (), steps: pipes, notes: [note])
+            return PlanPart(decision: (), effects: pipes, notes: [note])
         }
         let settings = TmuxSettings(
             name: arguments.name, session: folders.tmuxSession, program: findings.programPath, base: folders.base,
@@ -104,7 +105,7 @@ extension Plan {
         let owner = facts.privileges.qemuUser?.uid == 0 ? facts.privileges.qemuUser : nil
         return PlanPart(
             decision: (),
-            steps: pipes + [.file(path: folders.tmuxSettings, mode: 0o600, FileContent(settings.text))],
+            effects: pipes + [.file(path: folders.tmuxSettings, mode: 0o600, FileContent(settings.text))],
             services: [.windows(tmux, folders, owner)])
     }
 
@@ -112,7 +113,8 @@ extension Plan {
 
     /// As whom QEMU runs: without rights, unless what it needs is only for root. nil for the launcher's own user.
     private static func qemuUser(
-        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, _ wishes: Wishes, accelerator: AcceleratorChoice
+        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes,
+        accelerator: AcceleratorChoice
     ) -> PlanPart<User?> {
         guard var user = facts.privileges.qemuUser else { return PlanPart(decision: nil) }
         let asRoot = PlanPart<User?>(
@@ -136,14 +138,14 @@ extension Plan {
             return asRoot
         }
         if user.uid != 0 || facts.privileges.capabilities == 0 { return PlanPart(decision: user) }
-        let rights = Facts.Privileges.namesToRunOthers
+        let rights = HostFacts.Privileges.namesToRunOthers
         return PlanPart(
             decision: user, notes: ["QEMU runs as root, though without any right: with \(rights) it would be nobody"])
     }
 
     /// The TCP and UDP ports where QEMU itself listens.
     private static func listeners(
-        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, _ wishes: Wishes
+        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes
     ) -> [Int] {
         let isQEMUs = wishes.mode == .user && !usesPasst(arguments, facts, findings)
         return (wishes.vnc.map { [$0.port] } ?? []) + (isQEMUs ? arguments.published.map(\.host) : [])
@@ -152,7 +154,7 @@ extension Plan {
     // MARK: - passt
 
     /// It has no rights, so low ports are not for it.
-    static func usesPasst(_ arguments: Arguments, _ facts: Facts, _ findings: Findings) -> Bool {
+    static func usesPasst(_ arguments: Arguments, _ facts: HostFacts, _ findings: Findings) -> Bool {
         let isLow = arguments.published.contains { $0.host < facts.privileges.firstUnprivilegedPort }
         return arguments.userNet == .passt && findings.hasPasst && !isLow
     }
@@ -160,7 +162,7 @@ extension Plan {
     /// nil where nothing is passt's; the decision is the port that leads to the guest's SSH server, where none was asked
     /// for.
     private static func passt(
-        _ networks: [NetworkPlan], _ facts: Facts, _ findings: Findings, _ user: User?
+        _ networks: [GuestNICPlan], _ facts: HostFacts, _ findings: Findings, _ user: User?
     ) -> PlanPart<Int?>? {
         guard let program = facts.tools.passt, let nic = networks.first(where: \.usesPasst) else { return nil }
         let folders = findings.folders
@@ -179,7 +181,7 @@ extension Plan {
         if let sshPort { options += ["-t", "127.0.0.1/\(sshPort):22"] }
         return PlanPart(
             decision: sshPort,
-            steps: [
+            effects: [
                 .folder(path: folders.passtFolder, mode: 0o700, isShared: false, owner: user),
                 // It would leave its socket behind.
                 .place(path: folders.passt),
@@ -191,14 +193,14 @@ extension Plan {
 struct Hardware {
     let name: String
     let uuid: String
-    let folders: Folders
+    let folders: MachinePaths
     let accelerator: AcceleratorChoice
     let memory: Plan.MemoryPlan
     let cpus: Int
     let firmware: Firmware
     let disks: [Plan.DiskPlan]
     let secretSource: String?
-    let networks: [NetworkPlan]
+    let guestNICs: [GuestNICPlan]
     let ports: [PortPlan]
     let vnc: SocketAddress?
 }

@@ -1,7 +1,7 @@
 /// What the machine computes with: the processor's virtualisation or software, and which memory.
 extension Plan {
     /// What of this a start with these options would be refused for.
-    static func refusals(_ arguments: Arguments, _ facts: Facts) -> [Failure] {
+    static func refusals(_ arguments: Arguments, _ facts: HostFacts) -> [Failure] {
         var refusals: [Failure] = []
         do throws(Failure) { _ = try accelerator(arguments, facts) } catch { refusals.append(error) }
         do throws(Failure) { _ = try memory(arguments, facts) } catch { refusals.append(error) }
@@ -14,7 +14,7 @@ extension Plan {
     }
 
     static func accelerator(
-        _ arguments: Arguments, _ facts: Facts
+        _ arguments: Arguments, _ facts: HostFacts
     ) throws(Failure) -> PlanPart<AcceleratorChoice> {
         let why: String
         switch facts.kvm.state {
@@ -34,7 +34,7 @@ extension Plan {
     }
 
     static func memory(
-        _ arguments: Arguments, _ facts: Facts, near node: Int? = nil
+        _ arguments: Arguments, _ facts: HostFacts, near node: Int? = nil
     ) throws(Failure) -> PlanPart<MemoryPlan> {
         let wanted = arguments.memory
         guard wanted >= .mebibytes(16), wanted.bytes % (1 << 20) == 0 else {
@@ -60,7 +60,7 @@ extension Plan {
 
     /// nil where ordinary memory is to be used.
     private static func hugepages(
-        _ arguments: Arguments, _ facts: Facts, near node: Int?
+        _ arguments: Arguments, _ facts: HostFacts, near node: Int?
     ) throws(Failure) -> MemoryPlan? {
         var pools = facts.hugepages
         switch arguments.hugepages {
@@ -72,11 +72,12 @@ extension Plan {
         case .size(let size): pools = pools.filter { $0.pageSize == size }
         }
         let wanted = arguments.memory
-        let needed = { (pool: Facts.HugepagePool) in Int((wanted.bytes + pool.pageSize.bytes - 1) / pool.pageSize.bytes)
+        let needed = { (pool: HostFacts.HugepagePool) in
+            Int((wanted.bytes + pool.pageSize.bytes - 1) / pool.pageSize.bytes)
         }
         let fitting = pools.filter { wanted.bytes % $0.pageSize.bytes == 0 }
         // One node's memory serves best, that of the NICs above all; the largest pages first, then where most is free.
-        let rank = { (pool: Facts.HugepagePool) in
+        let rank = { (pool: HostFacts.HugepagePool) in
             (node != nil && pool.node == node ? 1 : 0, pool.pageSize.bytes, pool.free)
         }
         let ranked = fitting.filter { $0.free >= needed($0) }.sorted { rank($0) > rank($1) }

@@ -1,6 +1,6 @@
 /// What each mode is made of.
 extension NetworkPlanner {
-    mutating func planUser(_ plan: inout NetworkPlan, _ request: NICRequest) throws(Failure) {
+    mutating func planUser(_ plan: inout GuestNICPlan, _ request: GuestNICRequest) throws(Failure) {
         plan.usesPasst = Plan.usesPasst(arguments, facts, findings)
         if arguments.userNet == .passt, !plan.usesPasst {
             throw facts.tools.passt == nil
@@ -33,7 +33,7 @@ extension NetworkPlanner {
     }
 
     mutating func planBridge(
-        _ plan: inout NetworkPlan, _ request: NICRequest, _ index: Int
+        _ plan: inout GuestNICPlan, _ request: GuestNICRequest, _ index: Int
     ) throws(Failure) {
         let link = try interface(request, needs: [.netAdmin, .netRaw])
         if let why = link.whyNotBridged {
@@ -58,7 +58,7 @@ extension NetworkPlanner {
         if !link.addresses.contains(where: \.isLinkLocal) { batch.append("link set dev \(bridge) addrgenmode none") }
         batch += tapLines(plan) + ["link set dev \(tap) master \(bridge) up"]
         batch += moved.moving(to: bridge)
-        steps.append(
+        effects.append(
             .links(
                 batch, program: ip,
                 undoneBy: tapChange(plan) + [.bridged(moved, by: bridge, namespace: network.namespace)]))
@@ -67,7 +67,7 @@ extension NetworkPlanner {
     }
 
     mutating func planJoinedBridge(
-        _ name: String, _ plan: inout NetworkPlan, _ request: NICRequest, _ index: Int
+        _ name: String, _ plan: inout GuestNICPlan, _ request: GuestNICRequest, _ index: Int
     ) throws(Failure) {
         try checkName(name, request)
         try checkRights(request, [.netAdmin])
@@ -83,7 +83,7 @@ extension NetworkPlanner {
         request.address = request.address ?? .dhcp
         try assign(&plan, request, on: link)
         if !plan.addresses.isEmpty { try checkRights(request, [.netRaw]) }
-        steps.append(
+        effects.append(
             .links(
                 tapLines(plan) + ["link set dev \(tap) master \(name) up"], program: ip,
                 undoneBy: tapChange(plan)))
@@ -96,7 +96,7 @@ extension NetworkPlanner {
     }
 
     mutating func planTakeover(
-        _ plan: inout NetworkPlan, _ request: NICRequest, _ index: Int
+        _ plan: inout GuestNICPlan, _ request: GuestNICRequest, _ index: Int
     ) throws(Failure) {
         let link = try interface(request, needs: [.netAdmin])
         guard let mac = link.mac, link.hasMAC else {
@@ -138,7 +138,7 @@ extension NetworkPlanner {
                 // Which the guest does not know, so it can't be asked whose it is.
                 "neigh add \(alias) lladdr \(mac) dev \(tap) nud permanent",
             ]
-        steps.append(.links(lines, program: ip, undoneBy: tapChange(plan)))
+        effects.append(.links(lines, program: ip, undoneBy: tapChange(plan)))
         plan.routes = furtherRoutes(of: link, plan)
         // What the guest sends to us goes by its gateway's name.
         setResolver(&plan, relay: plan.addresses.contains { $0.gateway?.isSix == false } ? [ours] : [])
@@ -147,7 +147,7 @@ extension NetworkPlanner {
         server.add(plan, on: tap, at: [ours], reachesNetwork: false, advertises: false, network.nameservers)
     }
 
-    mutating func planNAT(_ plan: inout NetworkPlan, _ request: NICRequest, _ index: Int) throws(Failure) {
+    mutating func planNAT(_ plan: inout GuestNICPlan, _ request: GuestNICRequest, _ index: Int) throws(Failure) {
         let link = try interface(request, needs: [.netAdmin, .netRaw])
         try checkPublished(plan)
         plan.interface = link.name
@@ -188,7 +188,7 @@ extension NetworkPlanner {
                 "address add \($0)/\(assigned.address.prefix) dev \(tap)" + ($0.isSix ? " nodad" : "")
             }
         }
-        steps.append(.links(lines, program: ip, undoneBy: tapChange(plan)))
+        effects.append(.links(lines, program: ip, undoneBy: tapChange(plan)))
         let families = Set(plan.addresses.map(\.address.family))
         var opened: Set<String> = []
         if families.contains(.four), try forward("ipv4", [link.name, tap], request) { opened.insert("ipv4") }
@@ -216,7 +216,7 @@ extension NetworkPlanner {
     }
 
     mutating func planJoinedTap(
-        _ name: String, _ plan: inout NetworkPlan, _ request: NICRequest
+        _ name: String, _ plan: inout GuestNICPlan, _ request: GuestNICRequest
     ) throws(Failure) {
         try checkName(name, request)
         guard let link = network.link(name) else { throw refuse(request, "there is no such tap") }
@@ -234,7 +234,7 @@ extension NetworkPlanner {
     }
 
     mutating func planMacvtap(
-        _ name: String, _ plan: inout NetworkPlan, _ request: NICRequest
+        _ name: String, _ plan: inout GuestNICPlan, _ request: GuestNICRequest
     ) throws(Failure) {
         try checkName(name, request)
         guard let link = network.link(name) else { throw refuse(request, "there is no such macvtap") }
@@ -246,11 +246,11 @@ extension NetworkPlanner {
         }
         plan.mac = mac
         plan.device = "\(findings.folders.run)/\(name)"
-        steps.append(.device(path: "\(findings.folders.run)/\(name)", numbers: numbers))
+        effects.append(.device(path: "\(findings.folders.run)/\(name)", numbers: numbers))
     }
 
     mutating func planJoined(
-        _ plan: inout NetworkPlan, _ request: NICRequest, _ link: Facts.Link
+        _ plan: inout GuestNICPlan, _ request: GuestNICRequest, _ link: HostFacts.Link
     ) throws(Failure) {
         try refusePublished(plan, request, "that network is not ours to lead ports from")
         if !link.isUp { throw refuse(request, "it is down", "ip link set \(link.name) up") }

@@ -2,7 +2,7 @@
 extension NetworkPlanner {
     var queues: Int { arguments.nicModel.hasPrefix("virtio-net") ? min(arguments.cpus, 8) : 1 }
 
-    mutating func addTap(_ plan: inout NetworkPlan, mtu: Int, _ index: Int) throws(Failure) -> String {
+    mutating func addTap(_ plan: inout GuestNICPlan, mtu: Int, _ index: Int) throws(Failure) -> String {
         let name = "sv\(tag)t\(index)"
         try checkFree(name)
         plan.device = name
@@ -13,7 +13,7 @@ extension NetworkPlanner {
         return name
     }
 
-    mutating func setVhost(_ plan: inout NetworkPlan) {
+    mutating func setVhost(_ plan: inout GuestNICPlan) {
         guard network.hasVhost, arguments.nicModel.hasPrefix("virtio-net") else { return }
         if plan.queues == 1 {
             plan.vhost = .passed
@@ -28,7 +28,7 @@ extension NetworkPlanner {
     }
 
     /// Its own frames only: the kernel has nothing to say on it.
-    func tapLines(_ plan: NetworkPlan) -> [String] {
+    func tapLines(_ plan: GuestNICPlan) -> [String] {
         let tap = plan.device ?? ""
         let queues = plan.queues > 1 ? " multi_queue" : ""
         return [
@@ -39,17 +39,17 @@ extension NetworkPlanner {
 
     /// The highest that there can be: a bridge of others has the lowest of its ports, which must not change under it. The
     /// machine's own it can't be: the kernel would take its frames for itself.
-    func tapMAC(_ plan: NetworkPlan) -> MACAddress {
+    func tapMAC(_ plan: GuestNICPlan) -> MACAddress {
         var mac = plan.mac
         if mac.bytes[0] == 0xfe { mac.bytes[5] ^= 1 } else { mac.bytes[0] = 0xfe }
         return mac
     }
 
-    func tapChange(_ plan: NetworkPlan) -> [Effect] {
+    func tapChange(_ plan: GuestNICPlan) -> [Effect] {
         [.tap(name: plan.device ?? "", isMultiQueue: plan.queues > 1, namespace: network.namespace)]
     }
 
-    func state(of link: Facts.Link, _ request: NICRequest) throws(Failure) -> InterfaceState {
+    func state(of link: HostFacts.Link, _ request: GuestNICRequest) throws(Failure) -> InterfaceState {
         let routes = network.routes.filter { $0.device == link.name && !$0.isAutomatic }
         if let odd = routes.first(where: { $0.words == nil }) {
             throw refuse(
@@ -69,7 +69,7 @@ extension NetworkPlanner {
 
     /// The addresses of a machine in a bridge.
     mutating func assign(
-        _ plan: inout NetworkPlan, _ request: NICRequest, on link: Facts.Link
+        _ plan: inout GuestNICPlan, _ request: GuestNICRequest, on link: HostFacts.Link
     ) throws(Failure) {
         let own = link.ownAddresses
         if request.mac == link.mac {
@@ -110,7 +110,7 @@ extension NetworkPlanner {
         }
     }
 
-    func gateway(_ link: Facts.Link, in network: NetworkAddress) -> IPAddress? {
+    func gateway(_ link: HostFacts.Link, in network: NetworkAddress) -> IPAddress? {
         guard let gateway = self.network.defaultRoute(of: link.name, network.family)?.gateway,
             network.contains(gateway) || gateway.isLinkLocal
         else { return nil }
@@ -118,8 +118,8 @@ extension NetworkPlanner {
     }
 
     func within(
-        _ fixed: AddressRequest.FixedAddress, _ own: [Facts.Address], _ link: Facts.Link
-    ) throws(Failure) -> NetworkPlan.Assigned {
+        _ fixed: AddressRequest.FixedAddress, _ own: [HostFacts.Address], _ link: HostFacts.Link
+    ) throws(Failure) -> GuestNICPlan.Assigned {
         let address = fixed.address
         let networks = own.map(\.address.network)
         guard own.isEmpty || networks.contains(address.network) else {
@@ -163,7 +163,7 @@ extension NetworkPlanner {
     }
 
     /// An address in a network of the machine's own, whose gateway is the launcher's side.
-    func behind(_ fixed: AddressRequest.FixedAddress) throws(Failure) -> NetworkPlan.Assigned {
+    func behind(_ fixed: AddressRequest.FixedAddress) throws(Failure) -> GuestNICPlan.Assigned {
         let inner = fixed.address
         if !inner.isForHost || inner.family.bits - inner.prefix < 2 {
             throw Failure(
@@ -181,7 +181,7 @@ extension NetworkPlanner {
     }
 
     /// One that leads nowhere else from here.
-    mutating func privateNetwork(prefix: Int, _ request: NICRequest) throws(Failure) -> NetworkAddress {
+    mutating func privateNetwork(prefix: Int, _ request: GuestNICRequest) throws(Failure) -> NetworkAddress {
         for number in UInt128(0)..<256 {
             let network = NetworkAddress(IPAddress(.four, 0x0ae7_0000 | number << 8), prefix: prefix)
             if conflicting(NetworkAddress(network.address, prefix: 24)) != nil { continue }
@@ -192,7 +192,7 @@ extension NetworkPlanner {
     }
 
     /// Those by gateways that the machine can reach as well.
-    func furtherRoutes(of link: Facts.Link, _ plan: NetworkPlan) -> [NetworkPlan.FurtherRoute] {
+    func furtherRoutes(of link: HostFacts.Link, _ plan: GuestNICPlan) -> [GuestNICPlan.FurtherRoute] {
         network.routes.compactMap { route in
             guard route.device == link.name, route.isMain, route.destination.prefix > 0, let gateway = route.gateway,
                 gateway.family == route.family, plan.addresses.contains(where: { $0.address.contains(gateway) })
@@ -202,7 +202,7 @@ extension NetworkPlanner {
     }
 
     /// The container's own servers, or a relay to those that only the container can reach.
-    func setResolver(_ plan: inout NetworkPlan, relay: [IPAddress]) {
+    func setResolver(_ plan: inout GuestNICPlan, relay: [IPAddress]) {
         let families = Set(plan.addresses.map(\.address.family))
         let reachable = network.nameservers.filter {
             !$0.isLoopback && !$0.isLinkLocal && families.contains($0.family)
@@ -211,7 +211,7 @@ extension NetworkPlanner {
         plan.searchDomains = network.searchDomains
     }
 
-    mutating func serve(_ plan: inout NetworkPlan, on device: String, from link: Facts.Link) {
+    mutating func serve(_ plan: inout GuestNICPlan, on device: String, from link: HostFacts.Link) {
         let own = plan.addresses.compactMap { assigned in
             link.addresses.first { $0.address.contains(assigned.address.address) }?.address.address
         }
@@ -229,7 +229,7 @@ extension NetworkPlanner {
     }
 
     mutating func publishOnBridge(
-        _ plan: NetworkPlan, _ link: Facts.Link, _ bridge: String
+        _ plan: GuestNICPlan, _ link: HostFacts.Link, _ bridge: String
     ) throws(Failure) {
         guard let port = plan.published.first else { return }
         try checkPublished(plan)
@@ -240,7 +240,7 @@ extension NetworkPlanner {
         }
         let own = link.ownAddresses.map(\.address.address)
         try checkPublishedAddresses(plan, own)
-        let request = NICRequest(interface: link.name, mode: plan.mode)
+        let request = GuestNICRequest(interface: link.name, mode: plan.mode)
         for guest in plan.addresses.map(\.address.address) where own.contains(where: { $0.family == guest.family }) {
             let kind = guest.isSix ? "ipv6" : "ipv4"
             if guest.isSix { keepListening(on: bridge, for: link) }
@@ -250,7 +250,7 @@ extension NetworkPlanner {
     }
 
     /// Where nobody would find them they are not what was wanted.
-    func checkPublishedAddresses(_ plan: NetworkPlan, _ own: [IPAddress]) throws(Failure) {
+    func checkPublishedAddresses(_ plan: GuestNICPlan, _ own: [IPAddress]) throws(Failure) {
         for port in plan.published {
             guard let text = port.address, let address = IPAddress(text), address.value != 0, !own.contains(address)
             else { continue }
@@ -262,23 +262,23 @@ extension NetworkPlanner {
 
     /// Who passes packets on would no longer hear what routers say: none of the interfaces that have heard it, nor a bridge
     /// in the place of one.
-    mutating func keepListening(on bridge: String? = nil, for link: Facts.Link? = nil) {
+    mutating func keepListening(on bridge: String? = nil, for link: HostFacts.Link? = nil) {
         guard network.canSetForwarding, network.forwarding["ipv6/all"] != true else { return }
         for other in network.links.filter(network.listens) {
             let name = other == link ? bridge ?? other.name : other.name
-            set(Facts.Network.advertisementsFile(name), "2", before: "1")
+            set(HostFacts.Network.advertisementsFile(name), "2", before: "1")
         }
     }
 
     /// Once, whichever NICs want it so.
     private mutating func set(_ path: String, _ value: String, before: String) {
         let step = Effect.setting(path: path, value: value, before: before, namespace: network.namespace)
-        if !steps.contains(step) { steps.append(step) }
+        if !effects.contains(step) { effects.append(step) }
     }
 
     /// Packets may be passed on by these interfaces; those that are made take the default. Tells whether that is
     /// a change.
-    mutating func forward(_ kind: String, _ devices: [String], _ request: NICRequest) throws(Failure) -> Bool {
+    mutating func forward(_ kind: String, _ devices: [String], _ request: GuestNICRequest) throws(Failure) -> Bool {
         var isChange = false
         for device in devices {
             let isNew = network.link(device) == nil && device != "all"
@@ -294,9 +294,9 @@ extension NetworkPlanner {
             // What is set for all is set for each: one that stood out must do so again.
             for name in device == "all" ? network.links.map(\.name) + ["default"] : []
             where network.forwarding["\(kind)/\(name)"] == true {
-                set(Facts.Network.forwardingFile("\(kind)/\(name)"), "0", before: "1")
+                set(HostFacts.Network.forwardingFile("\(kind)/\(name)"), "0", before: "1")
             }
-            set(Facts.Network.forwardingFile("\(kind)/\(device)"), "1", before: "0")
+            set(HostFacts.Network.forwardingFile("\(kind)/\(device)"), "1", before: "0")
         }
         return isChange
     }

@@ -1,16 +1,16 @@
 /// Plans the NICs one after the other, and refuses what can't be had, before anything is changed.
 struct NetworkPlanner {
     let arguments: Arguments
-    let facts: Facts
+    let facts: HostFacts
     let findings: Findings
     let uuid: String
-    let network: Facts.Network
+    let network: HostFacts.Network
     let user: User?
     /// In every name that is ours in this network: other machines can be in it too.
     let tag: String
     var rules: NetworkRules
     var server: AddressServer
-    var steps: [Effect] = []
+    var effects: [Effect] = []
     var notes: [String] = []
     var privateNetworks: [NetworkAddress] = []
     /// How the request at hand was asked for.
@@ -18,21 +18,23 @@ struct NetworkPlanner {
 
     /// All of them.
     static func plan(
-        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, _ wishes: Wishes, uuid: String, user: User?
-    ) throws(Failure) -> PlanPart<[NetworkPlan]> {
+        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes, uuid: String, user: User?
+    ) throws(Failure) -> PlanPart<[GuestNICPlan]> {
         var planner = NetworkPlanner(
             arguments, facts, findings, uuid: uuid, user: user, ownListeners: wishes.vnc.map { [$0.port] } ?? [])
-        var networks: [NetworkPlan] = []
-        for (index, request) in wishes.nics.enumerated() { networks.append(try planner.plan(request, index: index)) }
+        var networks: [GuestNICPlan] = []
+        for (index, request) in wishes.guestNICs.enumerated() {
+            networks.append(try planner.plan(request, index: index))
+        }
         try checkDistinct(networks)
         try planner.finish()
         let service = planner.addressService
         return PlanPart(
-            decision: networks, steps: planner.steps + service.steps, services: service.services,
+            decision: networks, effects: planner.effects + service.effects, services: service.services,
             notes: notes(arguments, facts, wishes) + planner.notes)
     }
 
-    private static func notes(_ arguments: Arguments, _ facts: Facts, _ wishes: Wishes) -> [String] {
+    private static func notes(_ arguments: Arguments, _ facts: HostFacts, _ wishes: Wishes) -> [String] {
         var notes: [String] = []
         if arguments.net == nil, arguments.bridge == nil, facts.privileges.inContainer,
             facts.privileges.has(.netAdmin), let why = Wishes.whyNotBridged(facts)
@@ -41,14 +43,14 @@ struct NetworkPlanner {
         }
         guard arguments.netAll else { return notes }
         let left = (facts.network?.links ?? []).filter { link in
-            link.name != "lo" && !wishes.nics.contains { $0.interface == link.name }
+            link.name != "lo" && !wishes.guestNICs.contains { $0.interface == link.name }
         }
         return notes
             + left.map { "--net-all leaves out \($0.name): it can't be used with --net \(wishes.mode)" }
     }
 
     /// What one NIC has another can't have, and a port leads to one place.
-    private static func checkDistinct(_ networks: [NetworkPlan]) throws(Failure) {
+    private static func checkDistinct(_ networks: [GuestNICPlan]) throws(Failure) {
         for (index, nic) in networks.enumerated() {
             for other in networks[..<index] {
                 if nic.mac == other.mac {
@@ -69,22 +71,22 @@ struct NetworkPlanner {
     }
 
     init(
-        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, uuid: String, user: User?, ownListeners: [Int]
+        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, uuid: String, user: User?, ownListeners: [Int]
     ) {
         self.arguments = arguments
         self.facts = facts
         self.findings = findings
         self.uuid = uuid
         self.user = user
-        network = facts.network ?? Facts.Network(isOwn: false)
+        network = facts.network ?? HostFacts.Network(isOwn: false)
         tag = hexadecimal(stableDigest("network", uuid, findings.folders.base) & 0xff_ffff, digits: 6)
-        rules = NetworkRules(name: "snabbvm_\(tag)", ownPorts: ownListeners)
+        rules = NetworkRules(name: "snabbvm_\(tag)", ownListeners: ownListeners)
         server = AddressServer(leases: findings.folders.leases)
     }
 
-    mutating func plan(_ request: NICRequest, index: Int) throws(Failure) -> NetworkPlan {
+    mutating func plan(_ request: GuestNICRequest, index: Int) throws(Failure) -> GuestNICPlan {
         option = index > 0 && !arguments.netAll ? "--nic \(request.interface)=" : "--net "
-        var plan = NetworkPlan(
+        var plan = GuestNICPlan(
             name: "eth\(index)", mode: request.mode, mac: request.mac ?? Plan.macAddress(uuid, "eth\(index)"),
             model: arguments.nicModel)
         plan.published = index == 0 ? arguments.published : []
@@ -105,7 +107,7 @@ struct NetworkPlanner {
     mutating func finish() throws(Failure) {
         if let text = rules.text {
             guard let nft = facts.tools.nft else { throw Failure.missing("nft", package: "nftables") }
-            steps.append(.tables(name: rules.name, families: rules.families, text: text, program: nft))
+            effects.append(.tables(name: rules.name, families: rules.families, text: text, program: nft))
         }
         if server.isEmpty { return }
         if facts.tools.dnsmasq == nil { throw Failure.missing("dnsmasq", package: "dnsmasq-base") }
@@ -125,7 +127,7 @@ struct NetworkPlanner {
         let settings = findings.folders.dnsmasqSettings
         return PlanPart(
             decision: (),
-            steps: [
+            effects: [
                 .file(path: settings, mode: 0o600, FileContent(server.text(user: isNobody ? "nobody" : nil))),
                 .file(path: findings.folders.leases, mode: 0o600, FileContent("")),
             ], services: [.addressServer(program, settings: settings)])
@@ -136,13 +138,13 @@ struct NetworkPlanner {
     // MARK: - What is refused
 
     func refuse(
-        _ request: NICRequest, _ cause: String, _ remedy: String? = nil, _ kind: FailureKind = .network
+        _ request: GuestNICRequest, _ cause: String, _ remedy: String? = nil, _ kind: FailureKind = .network
     ) -> Failure {
         let place = request.mode.usesInterface && option == "--net " ? " with \(request.interface)" : ""
         return Failure(kind, "use", "\(option)\(request.mode)\(place)", cause, remedy: remedy)
     }
 
-    func checkRights(_ request: NICRequest, _ capabilities: [Facts.Privileges.Capability]) throws(Failure) {
+    func checkRights(_ request: GuestNICRequest, _ capabilities: [HostFacts.Privileges.Capability]) throws(Failure) {
         for capability in capabilities where !facts.privileges.has(capability) {
             throw refuse(
                 request, "it needs the right \(capability.name)",
@@ -158,8 +160,8 @@ struct NetworkPlanner {
     }
 
     /// The container's interface, if it is one that can be used up by a machine.
-    func interface(_ request: NICRequest, needs capabilities: [Facts.Privileges.Capability]) throws(Failure)
-        -> Facts.Link
+    func interface(_ request: GuestNICRequest, needs capabilities: [HostFacts.Privileges.Capability]) throws(Failure)
+        -> HostFacts.Link
     {
         if !network.isOwn {
             throw refuse(
@@ -188,20 +190,20 @@ struct NetworkPlanner {
             .network, "make", name, "there is an interface of this name", remedy: "ip link delete \(name)")
     }
 
-    func checkName(_ name: String, _ request: NICRequest) throws(Failure) {
+    func checkName(_ name: String, _ request: GuestNICRequest) throws(Failure) {
         if name.utf8.count > 15 {
             throw refuse(request, "the name of an interface has 15 characters at most", nil, .usage)
         }
     }
 
-    func refusePublished(_ plan: NetworkPlan, _ request: NICRequest, _ cause: String) throws(Failure) {
+    func refusePublished(_ plan: GuestNICPlan, _ request: GuestNICRequest, _ cause: String) throws(Failure) {
         guard let port = plan.published.first else { return }
         throw Failure(.usage, "publish \(port) with", "--net \(request.mode)", cause)
     }
 
     /// Ports that the launcher has for itself can't lead to the guest.
-    func checkPublished(_ plan: NetworkPlan) throws(Failure) {
-        for port in plan.published where !port.udp && rules.ownPorts.contains(port.host) {
+    func checkPublished(_ plan: GuestNICPlan) throws(Failure) {
+        for port in plan.published where !port.udp && rules.ownListeners.contains(port.host) {
             throw Failure(
                 .network, "publish", "\(port)", "VNC listens on \(port.host)",
                 remedy: "choose another with --vnc or --publish")

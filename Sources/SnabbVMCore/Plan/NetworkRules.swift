@@ -11,7 +11,7 @@ struct NetworkRules {
 
     let name: String
     /// Where the launcher itself listens.
-    let ownPorts: [Int]
+    let ownListeners: [Int]
     private var chains: [Chain] = []
     private var sets: [String] = []
     /// Where packets are passed on for the machine's sake alone: bridges, the taps of machines behind an address, and the
@@ -20,9 +20,9 @@ struct NetworkRules {
     private var taps: [String] = []
     private var opened: [String: [String]] = [:]
 
-    init(name: String, ownPorts: [Int]) {
+    init(name: String, ownListeners: [Int]) {
         self.name = name
-        self.ownPorts = ownPorts
+        self.ownListeners = ownListeners
     }
 
     private var usedFamilies: [Family] {
@@ -89,7 +89,7 @@ struct NetworkRules {
 
     /// DHCP is between the machine and us: nobody else is answered, or answers. `outside` is the container's interface,
     /// nil in a bridge that others use as well.
-    mutating func guardBridge(_ plan: NetworkPlan, outside: String?, hearsRouters: Bool, relaysNames: Bool) {
+    mutating func guardBridge(_ plan: GuestNICPlan, outside: String?, hearsRouters: Bool, relaysNames: Bool) {
         let tap = plan.device ?? ""
         // Other bridges, and others in this one, are none of our business.
         let segments = ["iifname", "oifname"].flatMap { side in largestSegments(plan).map { "\(side) \"\(tap)\" \($0)" }
@@ -125,7 +125,7 @@ struct NetworkRules {
     }
 
     /// Guests that take no notice of the MTU think of Ethernet's 1500.
-    private func largestSegments(_ plan: NetworkPlan) -> [String] {
+    private func largestSegments(_ plan: GuestNICPlan) -> [String] {
         guard let mtu = plan.mtu, mtu < 1500 else { return [] }
         return [("ip", 40), ("ip6", 60)].map { kind, header in
             let size = mtu - header
@@ -137,7 +137,7 @@ struct NetworkRules {
     /// Ports of the container's address lead to the machine beside it. It must take the container for who asks, or it
     /// would answer past it.
     mutating func publish(
-        _ plan: NetworkPlan, to guest: IPAddress, own: [IPAddress], on bridge: String, isNoRouter: Bool
+        _ plan: GuestNICPlan, to guest: IPAddress, own: [IPAddress], on bridge: String, isNoRouter: Bool
     ) {
         if !bridges.contains(bridge) { bridges.append(bridge) }
         if isNoRouter { opened[guest.isSix ? "ipv6" : "ipv4", default: []].append(bridge) }
@@ -151,7 +151,7 @@ struct NetworkRules {
             [guest.isSix ? "icmpv6 type nd-redirect drop" : "icmp type redirect drop"])
     }
 
-    private mutating func addForwards(_ plan: NetworkPlan, to guest: IPAddress, own: [IPAddress], from: String) {
+    private mutating func addForwards(_ plan: GuestNICPlan, to guest: IPAddress, own: [IPAddress], from: String) {
         add(
             .inet, "destination", "nat hook prerouting priority dstnat",
             plan.published.compactMap { port in
@@ -168,7 +168,7 @@ struct NetworkRules {
 
     /// All that comes to the container goes on to the machine, but for what the launcher listens for.
     /// `opened` are the kinds of which packets are passed on for the machine's sake alone.
-    mutating func translate(_ plan: NetworkPlan, outside: String, own: [IPAddress], opened: Set<String>) {
+    mutating func translate(_ plan: GuestNICPlan, outside: String, own: [IPAddress], opened: Set<String>) {
         let tap = plan.device ?? ""
         taps.append(tap)
         for kind in opened { self.opened[kind, default: []].append(outside) }
@@ -179,7 +179,7 @@ struct NetworkRules {
                 let from = "iifname \"\(outside)\" "
                 addForwards(plan, to: guest, own: here, from: from)
                 let match = "\(from)\(kind) daddr \(list(here))"
-                let others = ownPorts.isEmpty ? "" : " tcp dport != \(list(ownPorts))"
+                let others = ownListeners.isEmpty ? "" : " tcp dport != \(list(ownListeners))"
                 add(
                     .inet, "destination", "nat hook prerouting priority dstnat",
                     [
@@ -203,7 +203,7 @@ struct NetworkRules {
 
     /// Frames go straight between the container's interface and the machine, which both have the same addresses. The
     /// container keeps what comes for the launcher's own ports, and what answers its own packets.
-    mutating func takeOver(_ plan: NetworkPlan, from outside: String, as ours: IPAddress, ourMAC: MACAddress) {
+    mutating func takeOver(_ plan: GuestNICPlan, from outside: String, as ours: IPAddress, ourMAC: MACAddress) {
         let tap = plan.device ?? ""
         guard let alias = plan.reachedAt else { return }
         let addresses = plan.addresses.map(\.address.address)
@@ -214,7 +214,8 @@ struct NetworkRules {
         let answers = [("ip", "own4"), ("ip6", "own6")]
         let copied = "dup to \"\(tap)\" accept"
         let toOwnPorts =
-            ownPorts.isEmpty ? [] : addresses.map { "\($0.keyword) daddr \($0) tcp dport \(list(ownPorts)) accept" }
+            ownListeners.isEmpty
+            ? [] : addresses.map { "\($0.keyword) daddr \($0) tcp dport \(list(ownListeners)) accept" }
         add(
             .netdev, "\(plan.name)_in", "filter hook ingress device \"\(outside)\" priority filter",
             largestSegments(plan) + [

@@ -4,7 +4,7 @@ extension Plan {
         var lines = ["# What snabbvm would do for machine '\(name)'. Nothing has been touched."]
         lines += notes.map { "# Note: \($0.oneLine)" }
         lines += ["", "# Make what the machine needs"]
-        lines += steps.map(\.shellText)
+        lines += effects.map(\.shellText)
         for service in services where !service.isDaemon {
             lines += ["", "# \(service.purpose)", "\(service.command.shellText) \(Plan.remembered)"]
         }
@@ -13,7 +13,7 @@ extension Plan {
         for service in services where service.isDaemon {
             lines += ["", "# \(service.purpose)", service.command.shellText]
         }
-        let undone = steps.reversed().compactMap { $0.undoText(folders) }
+        let undone = effects.reversed().compactMap { $0.undoText(folders) }
         let ending = lines.contains { $0.hasSuffix(Plan.remembered) } ? ["kill $started"] : []
         lines += ["", "# When it ends, give back"] + ending + undone
         return lines.joined(separator: "\n")

@@ -1,9 +1,9 @@
-/// From a request for a port to what is there, to what is refused, and to the steps that make it ours.
+/// From a request for a port to what is there, to what is refused, and to the effects that make it ours.
 struct PortPlanner {
     private let machine: String
     private let uuid: String
     private let arguments: Arguments
-    private let facts: Facts
+    private let facts: HostFacts
     private let findings: Findings
     private let layout: Layout?
     /// Of 2 MB: those that are left, and those that the switches can't do without.
@@ -18,7 +18,7 @@ struct PortPlanner {
     private let firstNumber: Int
 
     init(
-        uuid: String, after firstNumber: Int = 1, _ arguments: Arguments, _ facts: Facts, _ findings: Findings,
+        uuid: String, after firstNumber: Int = 1, _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings,
         layout: Layout?, memory: Plan.MemoryPlan?
     ) {
         machine = arguments.name
@@ -37,7 +37,7 @@ struct PortPlanner {
 
     /// All of them, with what is decided about the ports together.
     static func plan(
-        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, uuid: String, after firstNumber: Int,
+        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, uuid: String, after firstNumber: Int,
         memory: Plan.MemoryPlan, user: User?
     ) throws(Failure) -> PlanPart<(ports: [PortPlan], layout: Layout?)> {
         if findings.ports.isEmpty { return PlanPart(decision: ([], nil)) }
@@ -48,31 +48,31 @@ struct PortPlanner {
         var ports: [PortPlan] = []
         var preparing: [Effect] = []
         for (index, request) in findings.ports.enumerated() {
-            let (port, steps) = try planner.plan(request, index: index)
+            let (port, effects) = try planner.plan(request, index: index)
             ports.append(port)
-            preparing += steps
+            preparing += effects
         }
         try planner.checkHugepages()
-        var steps: [Effect] = [
+        var effects: [Effect] = [
             .folder(path: folders.ports, mode: 0o700, isShared: false, owner: user),
             .folder(path: folders.switches, mode: 0o700, isShared: false),
         ]
         // An IOMMU group changes when all of its devices are without their drivers.
         let taken = preparing.compactMap(\.takenNIC)
-        steps += preparing.filter(\.isTaking) + (taken.isEmpty ? [] : [.confirm(taken)])
-        steps += preparing.filter { !$0.isTaking }
+        effects += preparing.filter(\.isTaking) + (taken.isEmpty ? [] : [.confirm(taken)])
+        effects += preparing.filter { !$0.isTaking }
         let bySnabb = ports.filter { $0.engine == .snabb }
         if bySnabb.contains(where: { $0.hugepages > 0 }) {
-            steps.append(.mount(path: Folders.snabbHugepages, kind: "hugetlbfs"))
+            effects.append(.mount(path: MachinePaths.snabbHugepages, kind: "hugetlbfs"))
         }
-        if !bySnabb.isEmpty { steps.append(.switchFiles(path: folders.snabb)) }
+        if !bySnabb.isEmpty { effects.append(.switchFiles(path: folders.snabb)) }
         return PlanPart(
-            decision: (ports, layout.decision), steps: steps, services: planner.services,
+            decision: (ports, layout.decision), effects: effects, services: planner.services,
             notes: layout.notes + planner.notes)
     }
 
     /// For which of its ports a start would be refused.
-    static func refusals(_ arguments: Arguments, _ facts: Facts, _ findings: Findings) -> [Failure] {
+    static func refusals(_ arguments: Arguments, _ facts: HostFacts, _ findings: Findings) -> [Failure] {
         if findings.ports.isEmpty { return [] }
         var refusals: [Failure] = []
         var layout: Layout?
@@ -89,7 +89,7 @@ struct PortPlanner {
     }
 
     /// Of 2 MB, when the machine has its own.
-    private static func freeHugepages(_ facts: Facts, besides memory: Plan.MemoryPlan?) -> Int {
+    private static func freeHugepages(_ facts: HostFacts, besides memory: Plan.MemoryPlan?) -> Int {
         let pageSize = ByteCount.mebibytes(2)
         let free = facts.hugepages.filter { $0.pageSize == pageSize }.map(\.free).reduce(0, +)
         guard let memory, memory.pageSize == pageSize else { return free }
@@ -129,11 +129,11 @@ struct PortPlanner {
                 .portSwitch(
                     port, command, attempts: arguments.switchRetries, leavesProgram: engine.leavesProgram(driver)))
         }
-        var steps: [Effect] = []
+        var effects: [Effect] = []
         if let settings = engine.settings(of: port) {
-            steps.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))
+            effects.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))
         }
-        return (port, steps + (try self.steps(device, engine)))
+        return (port, effects + (try self.effects(device, engine)))
     }
 
     /// The switches' own hugepages are beside the machine's.
@@ -193,7 +193,7 @@ struct PortPlanner {
 
     private func node(of device: PortDevice) -> Int? { if case .nic(let nic) = device { nic.numaNode } else { nil } }
 
-    private func interface(_ name: String) -> Facts.Interface? { facts.interfaces?.first { $0.name == name } }
+    private func interface(_ name: String) -> HostFacts.Interface? { facts.interfaces?.first { $0.name == name } }
 
     /// The device's own Ethernet address, as far as its interface tells.
     private func address(of device: PortDevice) -> MACAddress? {
@@ -236,7 +236,7 @@ struct PortPlanner {
         }
     }
 
-    private func nic(_ address: PCIAddress, _ engine: any PortEngine) throws(Failure) -> Facts.NIC {
+    private func nic(_ address: PCIAddress, _ engine: any PortEngine) throws(Failure) -> HostFacts.NIC {
         let nics = facts.nics ?? []
         guard let nic = nics.first(where: { $0.address == address }) else {
             let others = nics.filter(\.isNIC).map(\.address.description)
@@ -261,7 +261,7 @@ struct PortPlanner {
         return nic
     }
 
-    private func checkMark(_ nic: Facts.NIC) throws(Failure) {
+    private func checkMark(_ nic: HostFacts.NIC) throws(Failure) {
         guard let mark = nic.mark, !arguments.forcePort else { return }
         throw Failure(
             .busy, "take NIC", "\(nic.address)", "it is \(mark.holder), or was left behind by it",
@@ -270,7 +270,7 @@ struct PortPlanner {
 
     /// Nobody is to lose a connection for a mistyped address.
     private func checkUse(
-        _ own: [Facts.Interface], of port: String, mayHaveAddress: Bool = false
+        _ own: [HostFacts.Interface], of port: String, mayHaveAddress: Bool = false
     ) throws(Failure) {
         var reached = own
         // Whatever stands on it, and on that.
@@ -279,7 +279,7 @@ struct PortPlanner {
             reached += reached[index].uppers.compactMap(interface).filter { !reached.contains($0) }
             index += 1
         }
-        let refuse = { (interface: Facts.Interface, what: String, remedy: String) in
+        let refuse = { (interface: HostFacts.Interface, what: String, remedy: String) in
             Failure(.port, "take", "port \(port)", "\(interface.name) \(what)", remedy: remedy)
         }
         if let interface = reached.first(where: \.hasDefaultRoute) {
@@ -296,7 +296,7 @@ struct PortPlanner {
     }
 
     /// In use by others than the kernel's network: who drives it in user space has no interface to show for it.
-    private func checkOtherUse(_ nic: Facts.NIC) throws(Failure) {
+    private func checkOtherUse(_ nic: HostFacts.NIC) throws(Failure) {
         if nic.virtualFunctions > 0 {
             throw Failure(
                 .port, "take", "port \(nic.address)", "its \(nic.virtualFunctions) virtual functions would go with it",
@@ -321,11 +321,11 @@ struct PortPlanner {
 
     // MARK: - IOMMU
 
-    private func group(of nic: Facts.NIC) -> Facts.IOMMU.Group? {
+    private func group(of nic: HostFacts.NIC) -> HostFacts.IOMMU.Group? {
         nic.iommuGroup.flatMap { number in facts.iommu?.groups.first { $0.number == number } }
     }
 
-    private func checkGroup(_ nic: Facts.NIC, _ engine: any PortEngine) throws(Failure) {
+    private func checkGroup(_ nic: HostFacts.NIC, _ engine: any PortEngine) throws(Failure) {
         let group = group(of: nic)
         // Those that this machine gets as well are no obstacle.
         let ours = findings.ports.compactMap(\.source.pciAddress?.description)
@@ -373,7 +373,7 @@ struct PortPlanner {
 
     // MARK: - Taking it
 
-    private mutating func steps(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) -> [Effect] {
+    private mutating func effects(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) -> [Effect] {
         switch device {
         case .nic(let nic): return try take(nic, engine)
         case .interface(let interface):
@@ -383,10 +383,10 @@ struct PortPlanner {
         }
     }
 
-    private mutating func take(_ nic: Facts.NIC, _ engine: any PortEngine) throws(Failure) -> [Effect] {
+    private mutating func take(_ nic: HostFacts.NIC, _ engine: any PortEngine) throws(Failure) -> [Effect] {
         let holder = engine.holder(of: nic)
         if holder == .ownDriver { return [] }
-        var steps = try makeSysfsWritable()
+        var effects = try makeSysfsWritable()
         if nic.driver != nil, nic.interfaces.isEmpty, nic.isNIC, nic.driver != "vfio-pci" {
             notes.append(
                 "the interface of \(nic.address) is not in this network namespace: who else needs it can't be seen")
@@ -394,21 +394,21 @@ struct PortPlanner {
         let group = group(of: nic)
         // What it was before us: the mark of a machine that left it behind knows better than what it is now.
         let states = nic.interfaces.map { name in
-            PortMark.InterfaceState(name: name, isUp: interface(name)?.isUp ?? false)
+            NICMark.InterfaceState(name: name, isUp: interface(name)?.isUp ?? false)
         }
-        let before = PortMark(
+        let before = NICMark(
             machine: machine, host: findings.hostName, driver: nic.mark?.driver ?? nic.driver,
             interfaces: nic.mark?.interfaces ?? states, iommuType: nic.mark?.iommuType ?? group?.type)
         let override = nic.mark == nil ? nic.override : nil
 
         let binds = holder == .vfio ? "vfio-pci" : nil
         let state = NICState(address: nic.address, mark: before, override: override, binds: binds)
-        steps.append(.take(state, from: nic.driver, over: nic.mark))
+        effects.append(.take(state, from: nic.driver, over: nic.mark))
         if holder == .program, let group, group.isTranslated {
-            steps.append(.iommuType(group: group.number, type: "identity", of: nic.address))
+            effects.append(.iommuType(group: group.number, type: "identity", of: nic.address))
         }
-        if let binds { steps.append(.bind(address: nic.address, driver: binds, mark: before)) }
-        return steps
+        if let binds { effects.append(.bind(address: nic.address, driver: binds, mark: before)) }
+        return effects
     }
 
     private mutating func makeSysfsWritable() throws(Failure) -> [Effect] {

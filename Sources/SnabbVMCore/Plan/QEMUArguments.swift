@@ -3,7 +3,7 @@ struct QEMUArguments {
     private(set) var words: [String] = []
     private(set) var files: [Command.File] = []
 
-    init(_ plan: Hardware, _ arguments: Arguments, _ facts: Facts, _ findings: Findings) {
+    init(_ plan: Hardware, _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings) {
         add("-name", "guest=\(plan.name),process=snabbvm-\(plan.name)")
         add("-uuid", plan.uuid)
         words += ["-nodefaults", "-no-user-config"]
@@ -35,7 +35,7 @@ struct QEMUArguments {
 
     private mutating func add(_ option: String, _ value: String) { words += [option, value] }
 
-    private mutating func addMachine(_ plan: Hardware, _ arguments: Arguments, _ facts: Facts) {
+    private mutating func addMachine(_ plan: Hardware, _ arguments: Arguments, _ facts: HostFacts) {
         var machine = "\(arguments.chipset.rawValue),memory-backend=memory"
         if plan.firmware == .uefi, let code = facts.tools.firmwareCode {
             add("-blockdev", "driver=file,node-name=firmware-code,read-only=on,filename=\(code.optionQuoted)")
@@ -83,7 +83,7 @@ struct QEMUArguments {
     }
 
     private mutating func addNetworks(_ plan: Hardware) {
-        for network in plan.networks {
+        for network in plan.guestNICs {
             let name = network.name
             var device = "\(network.model),id=nic-\(name),netdev=\(name),mac=\(network.mac)"
             let isVirtio = network.model.hasPrefix("virtio-net")
@@ -105,7 +105,7 @@ struct QEMUArguments {
         }
     }
 
-    private mutating func addTap(_ network: NetworkPlan) {
+    private mutating func addTap(_ network: GuestNICPlan) {
         var words = "tap,id=\(network.name)"
         let device = network.device ?? ""
         if case .macvtap = network.mode {
@@ -122,7 +122,7 @@ struct QEMUArguments {
         add("-netdev", words)
     }
 
-    private mutating func addUserNetwork(_ network: NetworkPlan, _ plan: Hardware) {
+    private mutating func addUserNetwork(_ network: GuestNICPlan, _ plan: Hardware) {
         if network.usesPasst {
             let path = plan.folders.passt.optionQuoted
             return add("-netdev", "stream,id=\(network.name),server=off,addr.type=unix,addr.path=\(path)")

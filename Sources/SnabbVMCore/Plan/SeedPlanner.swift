@@ -1,7 +1,7 @@
 extension Plan {
     /// The disk from which cloud-init learns who the guest is; none where there is nothing to tell.
     static func seed(
-        _ arguments: Arguments, _ facts: Facts, _ findings: Findings, _ networks: [NetworkPlan], uuid: String
+        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ networks: [GuestNICPlan], uuid: String
     ) throws(Failure) -> PlanPart<DiskPlan?> {
         if findings.seed.isEmpty, arguments.hostname == nil { return PlanPart(decision: nil) }
         guard let xorriso = facts.tools.xorriso else { throw Failure.missing("xorriso", package: "xorriso") }
@@ -9,13 +9,13 @@ extension Plan {
         let content = try SeedContent(
             findings.seed, instanceID: uuid, hostname: arguments.hostname ?? arguments.name,
             setsHostname: arguments.hostname != nil, network: GuestNetworkConfig(networks))
-        var steps: [Effect] = [.folder(path: folders.seedFiles, mode: 0o700, isShared: false)]
+        var effects: [Effect] = [.folder(path: folders.seedFiles, mode: 0o700, isShared: false)]
         var grafts: [String] = []
         for (index, file) in content.files.enumerated() {
             // The same bytes stand in the disk twice; one staged file serves both.
             let first = content.files.firstIndex { $0.content == file.content } ?? index
             let staged = "\(folders.seedFiles)/\(first)"
-            if first == index { steps.append(.file(path: staged, mode: 0o600, file.content)) }
+            if first == index { effects.append(.file(path: staged, mode: 0o600, file.content)) }
             grafts.append("\(file.path)=\(staged)")
         }
         let options = [
@@ -24,6 +24,6 @@ extension Plan {
         let command = Command(program: xorriso, arguments: options + ["-graft-points"] + grafts)
         return PlanPart(
             decision: DiskPlan(role: .seed, path: folders.seed, format: .iso),
-            steps: steps + [.seed(path: folders.seed, command)])
+            effects: effects + [.seed(path: folders.seed, command)])
     }
 }

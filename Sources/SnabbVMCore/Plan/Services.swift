@@ -29,7 +29,7 @@ extension ServicePlan {
         _ port: PortPlan, _ command: Command, attempts: Int, leavesProgram: Bool
     ) -> ServicePlan {
         // QEMU makes the socket, and leaves it there when it is killed.
-        var leaves = [Change.file(path: port.socket)]
+        var leaves = [Effect.file(path: port.socket)]
         if case .interface(let name) = port.source, leavesProgram { leaves.append(.xdp(interface: name)) }
         return ServicePlan(
             name: port.name, role: .port, purpose: "The switch of port \(port.name), \(port.source)", command: command,
@@ -44,7 +44,7 @@ extension ServicePlan {
     }
 
     /// tmux. Its command ends when the server is up with all its windows, and prints the server's pid.
-    static func windows(_ program: String, _ folders: Folders, _ user: User?) -> ServicePlan {
+    static func windows(_ program: String, _ folders: MachinePaths, _ user: User?) -> ServicePlan {
         let socket = folders.tmuxSocket
         let words = ["-u", "-S", socket, "-f", folders.tmuxSettings, "start-server", ";", "display-message"]
         return ServicePlan(

@@ -3,16 +3,16 @@ struct Wishes {
     /// How eth0 reaches the world.
     let mode: NetworkMode
     /// The guest's NICs in its order; the first is eth0.
-    let nics: [NICRequest]
+    let guestNICs: [GuestNICRequest]
     let vnc: SocketAddress?
     /// Where QEMU is to listen for the world.
     let listeners: [(address: SocketAddress, udp: Bool)]
     /// passt, to be tried whether it can run here.
     let passt: String?
 
-    init(_ arguments: Arguments, _ facts: Facts) throws(Failure) {
+    init(_ arguments: Arguments, _ facts: HostFacts) throws(Failure) {
         mode = Wishes.networkMode(arguments, facts)
-        nics = try Wishes.nics(arguments, facts, mode)
+        guestNICs = try Wishes.guestNICs(arguments, facts, mode)
         vnc = Wishes.vnc(arguments, facts)
         let published = mode == .user ? arguments.published : []
         listeners =
@@ -22,12 +22,12 @@ struct Wishes {
     }
 
     /// Interfaces that nobody else may take meanwhile.
-    var interfaces: [String] { nics.filter(\.mode.usesInterface).map(\.interface) }
+    var interfaces: [String] { guestNICs.filter(\.mode.usesInterface).map(\.interface) }
     /// A network of others, in which another DHCP server may be.
-    var joinsNetwork: Bool { nics.contains(where: \.mode.isJoined) }
+    var joinsNetwork: Bool { guestNICs.contains(where: \.mode.isJoined) }
 
     /// Whether any of this depends on the network that the launcher is in.
-    static func dependOnNetwork(_ arguments: Arguments, _ facts: Facts) -> Bool {
+    static func dependOnNetwork(_ arguments: Arguments, _ facts: HostFacts) -> Bool {
         if !arguments.nics.isEmpty || arguments.netAll || arguments.bridge != nil { return true }
         guard let mode = arguments.net else {
             return facts.privileges.inContainer && facts.privileges.has(.netAdmin)
@@ -36,7 +36,7 @@ struct Wishes {
     }
 
     /// Where VNC listens. In a container the port is published or not by Docker; on a host it is for this host alone.
-    private static func vnc(_ arguments: Arguments, _ facts: Facts) -> SocketAddress? {
+    private static func vnc(_ arguments: Arguments, _ facts: HostFacts) -> SocketAddress? {
         let usual = SocketAddress(host: facts.privileges.inContainer ? "0.0.0.0" : "127.0.0.1", port: 5901)
         switch arguments.vnc {
         case .off: return nil
@@ -47,13 +47,13 @@ struct Wishes {
 
     // MARK: - Network
 
-    private static func nics(
-        _ arguments: Arguments, _ facts: Facts, _ mode: NetworkMode
-    ) throws(Failure) -> [NICRequest] {
+    private static func guestNICs(
+        _ arguments: Arguments, _ facts: HostFacts, _ mode: NetworkMode
+    ) throws(Failure) -> [GuestNICRequest] {
         if let name = arguments.interface, !mode.usesInterface {
             throw Failure(.usage, "use", "--interface \(name)", "--net \(mode) takes no interface")
         }
-        var first = NICRequest(
+        var first = GuestNICRequest(
             interface: arguments.interface ?? facts.network?.uplink?.name ?? "eth0", mode: mode)
         first.address = arguments.address
         first.mac = arguments.mac
@@ -69,7 +69,7 @@ struct Wishes {
                 $0.name != "lo" && $0.isUp && $0.master == nil && !taken.contains($0.name) && $0.hasMAC && $0.tap == nil
                     && (mode != .bridge(nil) || $0.whyNotBridged == nil)
             }
-            requests += others.map { NICRequest(interface: $0.name, mode: mode) }
+            requests += others.map { GuestNICRequest(interface: $0.name, mode: mode) }
         }
         for (index, request) in requests.enumerated() {
             let isTwice = requests[..<index].contains {
@@ -82,7 +82,7 @@ struct Wishes {
     }
 
     /// What was asked for, or what fits where the launcher runs.
-    private static func networkMode(_ arguments: Arguments, _ facts: Facts) -> NetworkMode {
+    private static func networkMode(_ arguments: Arguments, _ facts: HostFacts) -> NetworkMode {
         if let bridge = arguments.bridge, arguments.net ?? .bridge(nil) == .bridge(nil) { return .bridge(bridge) }
         if let mode = arguments.net { return mode }
         guard whyNotBridged(facts) == nil, let uplink = facts.network?.uplink else { return .user }
@@ -91,9 +91,9 @@ struct Wishes {
     }
 
     /// Why a machine here has QEMU's user network if nothing is said; nil where it is bridged.
-    static func whyNotBridged(_ facts: Facts) -> String? {
+    static func whyNotBridged(_ facts: HostFacts) -> String? {
         guard facts.privileges.inContainer else { return "this is no container" }
-        for right in [Facts.Privileges.Capability.netAdmin, .netRaw] where !facts.privileges.has(right) {
+        for right in [HostFacts.Privileges.Capability.netAdmin, .netRaw] where !facts.privileges.has(right) {
             return "this container has not the right \(right.name)"
         }
         guard let network = facts.network else { return "iproute2 is not installed" }

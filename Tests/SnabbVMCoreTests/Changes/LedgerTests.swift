@@ -51,7 +51,7 @@ import Testing
             let holder = try Background("python3", ["-c", program])
             defer { holder.end() }
             #expect(eventually(within: 20) { holder.output.contains("open") }, "\(holder.errors)")
-            try Change.tap(name: name, isMultiQueue: isMultiQueue, namespace: Facts.Network.currentNamespace).undo()
+            try Effect.tap(name: name, isMultiQueue: isMultiQueue, namespace: HostFacts.Network.currentNamespace).undo()
             #expect(if_nametoindex(name) == 0)
         }
     }
@@ -275,10 +275,10 @@ import Testing
         var identity = try #require(ProcessIdentity(pid: process.processIdentifier))
         identity.startTime -= 1
         // Another process that had this pid before.
-        try Change.process(name: "sleep", identity).undo()
+        try Effect.process(name: "sleep", identity).undo()
         #expect(process.isRunning)
         identity.startTime += 1
-        try Change.process(name: "sleep", identity).undo()
+        try Effect.process(name: "sleep", identity).undo()
         process.waitUntilExit()
         #expect(process.terminationStatus == SIGKILL)
     }

@@ -3,7 +3,7 @@ import Testing
 
 @testable import SnabbVMCore
 
-/// Facts are read from made-up folders: hosts that no test machine has.
+/// HostFacts are read from made-up folders: hosts that no test machine has.
 @Suite struct FactsTests {
     private let scratch = Scratch()
     private var tree: FileTree { scratch.tree }
@@ -21,24 +21,24 @@ import Testing
             processor\t: 1
             model\t\t: 45
             """)
-        let cpu = Facts.CPU(tree)
+        let cpu = HostFacts.CPU(tree)
         #expect(cpu.isSandyBridge && cpu.count == 2 && cpu.model.contains("E5-2670"))
         _ = scratch.file("proc/cpuinfo", "processor: 0\nvendor_id: AuthenticAMD\ncpu family: 6\nmodel: 45\n")
-        #expect(!Facts.CPU(tree).isSandyBridge)
+        #expect(!HostFacts.CPU(tree).isSandyBridge)
     }
 
     @Test func knowsWhenKVMCannotRunGuests() {
-        #expect(Facts.KVM(tree).state == .absent)
+        #expect(HostFacts.KVM(tree).state == .absent)
         _ = scratch.file("dev/kvm", "")
         _ = scratch.file("sys/module/kvm/x", "")
         _ = scratch.file("sys/module/kvm_pvm/x", "")
-        #expect(Facts.KVM(tree).state == .cannotRunGuests)
+        #expect(HostFacts.KVM(tree).state == .cannotRunGuests)
         _ = scratch.file("sys/module/kvm_intel/x", "")
-        #expect(Facts.KVM(tree).state == .usable)
+        #expect(HostFacts.KVM(tree).state == .usable)
         chmod("\(scratch.path)/dev/kvm", 0o660)
-        #expect(Facts.KVM(tree).group != nil)
+        #expect(HostFacts.KVM(tree).group != nil)
         chmod("\(scratch.path)/dev/kvm", 0o600)
-        #expect(Facts.KVM(tree).group == nil)
+        #expect(HostFacts.KVM(tree).group == nil)
     }
 
     @Test func countsHugepagesByNodeAndSize() {
@@ -48,30 +48,30 @@ import Testing
             _ = scratch.file("\(folder)/free_hugepages", "\(free)\n")
         }
         _ = scratch.file("sys/devices/system/node/has_cpu", "0-1\n")
-        let pools = Facts.HugepagePool.all(tree)
+        let pools = HostFacts.HugepagePool.all(tree)
         #expect(pools.map(\.node) == [0, 2, 10])
         #expect(pools.map(\.free) == [4, 0, 20])
     }
 
     @Test func countsHugepagesWithoutNodes() {
         _ = scratch.file("sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "3\n")
-        let pools = Facts.HugepagePool.all(tree)
+        let pools = HostFacts.HugepagePool.all(tree)
         #expect(pools == [.init(node: nil, pageSize: .mebibytes(1024), total: 3, free: 0)])
     }
 
     @Test func findsWhereHugetlbfsIsMounted() {
         _ = scratch.file("proc/mounts", "proc /proc proc rw 0 0\nnone /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\n")
-        #expect(Facts.HugepagePool.mounts(tree) == ["/dev/hugepages (rw,pagesize=2M)"])
+        #expect(HostFacts.HugepagePool.mounts(tree) == ["/dev/hugepages (rw,pagesize=2M)"])
     }
 
     @Test func readsMemoryAndItsLimit() {
         _ = scratch.file("proc/meminfo", "MemTotal:  8388608 kB\nMemAvailable:  4194304 kB\n")
-        #expect(Facts.Memory(tree).available == .mebibytes(4096))
-        #expect(Facts.Memory(tree).limit == nil)
+        #expect(HostFacts.Memory(tree).available == .mebibytes(4096))
+        #expect(HostFacts.Memory(tree).limit == nil)
         _ = scratch.file("sys/fs/cgroup/memory.max", "max\n")
-        #expect(Facts.Memory(tree).limit == nil)
+        #expect(HostFacts.Memory(tree).limit == nil)
         _ = scratch.file("sys/fs/cgroup/memory.max", "1073741824\n")
-        #expect(Facts.Memory(tree).limit == .mebibytes(1024))
+        #expect(HostFacts.Memory(tree).limit == .mebibytes(1024))
     }
 
     private func addNIC(
@@ -98,7 +98,7 @@ import Testing
         _ = scratch.folder("\(folder)/net/ens1f0")
         scratch.link("\(folder)/driver", to: "../../../bus/pci/drivers/ixgbe")
         scratch.link("\(folder)/iommu_group", to: "../../../kernel/iommu_groups/17")
-        let nics = try Facts.NIC.all(tree)
+        let nics = try HostFacts.NIC.all(tree)
         #expect(nics.map(\.address) == ["0000:01:00.0", "0000:05:00.0"])
         let nic = try #require(nics.last)
         #expect(nic.id == "8086:10fb" && nic.driver == "ixgbe" && nic.iommuGroup == 17 && nic.numaNode == 1)
@@ -120,7 +120,7 @@ import Testing
             _ = scratch.file("\(folder)/numa_node", "-1\n")
         }
         _ = scratch.folder("sys/bus/pci/devices/0000:05:00.1/virtio3/net/eth7")
-        let nics = try Facts.NIC.all(tree)
+        let nics = try HostFacts.NIC.all(tree)
         #expect(nics.map(\.driver) == ["ixgbe", nil, nil, "vfio-pci"])
         #expect(nics.map(\.isBusMaster) == [true, false, true, false])
         #expect(nics.map(\.override) == [nil, nil, nics[2].mark?.text, "vfio-pci"])
@@ -132,8 +132,8 @@ import Testing
 
     @Test func listsOtherFunctionsWhereAsked() throws {
         addNIC("0000:00:02.0", id: (0x1234, 0x1111), deviceClass: 0x030000)
-        #expect(try Facts.NIC.all(tree).isEmpty)
-        #expect(try Facts.NIC.all(tree, and: ["0000:00:02.0"]).map(\.isNIC) == [false])
+        #expect(try HostFacts.NIC.all(tree).isEmpty)
+        #expect(try HostFacts.NIC.all(tree, and: ["0000:00:02.0"]).map(\.isNIC) == [false])
     }
 
     @Test func knowsWhoUsesAnIOMMUGroup() {
@@ -143,7 +143,7 @@ import Testing
             scratch.link("sys/bus/pci/devices/\(device)/driver", to: "../../../bus/pci/drivers/\(driver)")
         }
         _ = scratch.file("sys/kernel/iommu_groups/7/type", "DMA-FQ\n")
-        let group = Facts.IOMMU(tree).groups.first
+        let group = HostFacts.IOMMU(tree).groups.first
         #expect(group?.isTranslated == true && group?.devices.count == 3)
         #expect(group?.inUse == ["0000:05:00.0"])
     }
@@ -163,7 +163,7 @@ import Testing
             "proc/self/net/ipv6_route",
             "\(zeros) 00 \(zeros) 00 \(zeros) ffffffff 00000001 00000000 00200200 lo\n"
                 + "\(zeros) 00 \(zeros) 00 \(zeros) 00000400 00000001 00000000 00000003 eth0\n")
-        let interfaces = Facts.Interface.all(tree)
+        let interfaces = HostFacts.Interface.all(tree)
         #expect(interfaces.map(\.name) == ["br0", "eth0", "eth1"])
         #expect(interfaces.map(\.isUp) == [true, true, false])
         #expect(interfaces.map(\.hasLink) == [nil, true, nil])
@@ -177,13 +177,13 @@ import Testing
         _ = scratch.file("sys/devices/system/node/node0/cpulist", "0-3\n")
         _ = scratch.file("sys/devices/system/node/node1/cpulist", "4-7\n")
         _ = scratch.file("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0,4\n")
-        let topology = Facts.Topology(tree)
+        let topology = HostFacts.Topology(tree)
         #expect(topology.allowed == [0, 1, 2, 5] && topology.isolated == [5])
         // The kernel leaves isolated ones out; some are switched off, some another container's.
         _ = scratch.file("sys/devices/system/cpu/isolated", "5-6\n")
         _ = scratch.file("sys/devices/system/cpu/online", "1-6\n")
         _ = scratch.file("sys/fs/cgroup/cpuset.cpus.effective", "0-1,6\n")
-        #expect(Facts.Topology(tree).allowed == [1, 6])
+        #expect(HostFacts.Topology(tree).allowed == [1, 6])
         #expect(topology.nodes[1] == [4, 5, 6, 7] && topology.node(of: 5) == 1)
         #expect(topology.siblings == [0: [0, 4]])
     }
@@ -193,7 +193,7 @@ import Testing
             let bus = hexadecimal(UInt64(device / 32), digits: 2)
             addNIC("0000:\(bus):\(hexadecimal(UInt64(device % 32), digits: 2)).0", id: (0x8086, 0x10fb))
         }
-        #expect(try Facts.NIC.all(tree).count == 300)
+        #expect(try HostFacts.NIC.all(tree).count == 300)
     }
 
     /// libpci would end the whole program here.
@@ -201,19 +201,19 @@ import Testing
         addNIC("0000:05:00.0", id: (0x8086, 0x10fb))
         _ = scratch.file("sys/bus/pci/devices/0000:05:00.0/vendor", "no number\n")
         _ = scratch.folder("sys/bus/pci/devices/not-an-address")
-        let failure = #expect(throws: Failure.self) { try Facts.NIC.all(tree) }
+        let failure = #expect(throws: Failure.self) { try HostFacts.NIC.all(tree) }
         #expect(failure?.kind == .host)
     }
 
     @Test func tellsTheTruthAboutTheIOMMU() {
-        #expect(Facts.IOMMU(tree).units == [])
+        #expect(HostFacts.IOMMU(tree).units == [])
         _ = scratch.file("proc/cmdline", "quiet intel_iommu=off\n")
-        #expect(Facts.IOMMU(tree).asked == ["intel_iommu=off"])
+        #expect(HostFacts.IOMMU(tree).asked == ["intel_iommu=off"])
         _ = scratch.folder("sys/class/iommu/dmar0")
         _ = scratch.file("sys/kernel/iommu_groups/3/type", "DMA-FQ\n")
         _ = scratch.folder("sys/kernel/iommu_groups/3/devices/0000:05:00.0")
         _ = scratch.file("sys/kernel/iommu_groups/12/type", "identity\n")
-        let iommu = Facts.IOMMU(tree)
+        let iommu = HostFacts.IOMMU(tree)
         #expect(iommu.groups.map(\.number) == [3, 12])
         #expect(iommu.groups[0].devices == ["0000:05:00.0"] && iommu.isTranslating)
     }

@@ -35,7 +35,7 @@ struct NetworkTests {
         if !isSame { #expect(try network.snapshot() == before) }
     }
 
-    private func nic(_ machine: TestMachine, _ index: Int = 0) throws -> NICStatus {
+    private func nic(_ machine: TestMachine, _ index: Int = 0) throws -> GuestNICStatus {
         try #require(try machine.status().decode(MachineStatus.self).nics.dropFirst(index).first)
     }
 

@@ -78,9 +78,9 @@ struct GoldenCase: Decodable, Sendable, CustomTestStringConvertible {
 
     private func plan() throws -> Plan {
         let arguments = try Parser.parse(words, environment: environment ?? [:])
-        var facts = try JSON(parsing: try Golden.text("hosts/\(host).json")).decode(Facts.self)
+        var facts = try JSON(parsing: try Golden.text("hosts/\(host).json")).decode(HostFacts.self)
         if !Wishes.dependOnNetwork(arguments, facts) { facts.network = nil }
-        var findings = Findings(folders: Folders(arguments, uid: facts.privileges.uid))
+        var findings = Findings(folders: MachinePaths(arguments, uid: facts.privileges.uid))
         findings.programPath = "/usr/local/bin/snabbvm"
         findings.switchFolder = "/usr/local/share/snabbvm/switch"
         findings.hostKey = "made up"
@@ -115,7 +115,8 @@ struct GoldenCase: Decodable, Sendable, CustomTestStringConvertible {
         for (address, holder) in found?.holders ?? [:] { findings.holders[IPAddress(address)!] = holder }
         // The first address that could be free is.
         let uuid = Plan.uuid(of: arguments.name, findings.record, hostKey: findings.hostKey)
-        for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: uuid) where search.isChoice {
+        for search in AddressSearch.all(try Wishes(arguments, facts).guestNICs, facts, uuid: uuid) where search.isChoice
+        {
             findings.addresses[search.place] = search.candidates.first
         }
         return try Plan(arguments, facts, findings)
@@ -219,14 +220,14 @@ enum Golden {
 
 /// What an earlier version wrote is still understood. The files were recorded, and are never to be written anew.
 @Suite struct RecordedFilesTests {
-    private func changes(_ name: String) throws -> [Change] {
+    private func changes(_ name: String) throws -> [Effect] {
         try Golden.text("recorded/\(name)").split(separator: "\n").map { line in
-            try JSON(parsing: String(line)).decode(Change.self)
+            try JSON(parsing: String(line)).decode(Effect.self)
         }
     }
 
     /// The folders as a real start wrote them, then one change of each kind.
-    private static let all: [Change] = [
+    private static let all: [Effect] = [
         .folder(path: "/run/snabbvm", isShared: true),
         .folder(path: "/srv/vm", isShared: true),
         .folder(path: "/run/snabbvm/vm", isShared: false),
@@ -235,7 +236,7 @@ enum Golden {
         .take(
             NICState(
                 address: "0000:05:00.0",
-                mark: PortMark(
+                mark: NICMark(
                     machine: "vm", host: "3f2a", driver: "ixgbe",
                     interfaces: [.init(name: "ens1f0", isUp: true), .init(name: "ens1f0v", isUp: false)],
                     iommuType: "DMA-FQ"),
@@ -243,7 +244,7 @@ enum Golden {
         .take(
             NICState(
                 address: "0000:05:00.1",
-                mark: PortMark(machine: "vm", host: "3f2a", driver: nil, interfaces: [], iommuType: nil),
+                mark: NICMark(machine: "vm", host: "3f2a", driver: nil, interfaces: [], iommuType: nil),
                 override: nil, binds: nil)),
         .remount(path: "/sys"),
         .mount(path: "/var/run/snabb/hugetlbfs"),
@@ -261,14 +262,14 @@ enum Golden {
     private static let eth0 = InterfaceState(
         name: "eth0",
         addresses: [
-            Facts.Address(
+            HostFacts.Address(
                 address: NetworkAddress("10.80.0.2/24")!, words: ["10.80.0.2/24", "scope", "global"], label: "eth0"),
-            Facts.Address(
+            HostFacts.Address(
                 address: NetworkAddress("2001:db8:80::2/64")!,
                 words: ["2001:db8:80::2/64", "scope", "global", "nodad", "valid_lft", "600"]),
         ],
         routes: [
-            Facts.Route(
+            HostFacts.Route(
                 family: .four, destination: NetworkAddress("0.0.0.0/0")!, gateway: IPAddress("10.80.0.1")!,
                 device: "eth0", words: ["0.0.0.0/0", "via", "10.80.0.1"])
         ],

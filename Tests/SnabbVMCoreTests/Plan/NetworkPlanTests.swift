@@ -26,10 +26,10 @@ struct NetworkPlanTests {
         {"dst":"fe80::/64","dev":"eth0","protocol":"kernel","metric":256,"flags":[],"pref":"medium"}]
         """
 
-    private static var facts: Facts {
+    private static var facts: HostFacts {
         var facts = Samples.facts
         (facts.tools.ip, facts.tools.nft, facts.tools.dnsmasq) = ("/sbin/ip", "/usr/sbin/nft", "/usr/sbin/dnsmasq")
-        var network = Facts.Network(
+        var network = HostFacts.Network(
             FileTree(root: "/nonexistent"), addresses: try! JSON(parsing: addresses), routes: try! JSON(parsing: routes)
         )
         (network.isOwn, network.canSetForwarding) = (true, true)
@@ -38,14 +38,15 @@ struct NetworkPlanTests {
         return facts
     }
 
-    private func plan(_ words: String..., change: (inout Facts) -> Void = { _ in }) throws -> Plan {
+    private func plan(_ words: String..., change: (inout HostFacts) -> Void = { _ in }) throws -> Plan {
         var facts = NetworkPlanTests.facts
         change(&facts)
         let arguments = try Parser.parse(words + ["/u/disk.qcow2"], environment: [:])
-        var findings = Findings(folders: Folders(arguments, uid: 0))
+        var findings = Findings(folders: MachinePaths(arguments, uid: 0))
         findings.image = Samples.image
         findings.seed.sshKeys = ["ssh-ed25519 AAAA me"]
-        for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: "x") where search.isChoice {
+        for search in AddressSearch.all(try Wishes(arguments, facts).guestNICs, facts, uuid: "x") where search.isChoice
+        {
             findings.addresses[search.place] = search.candidates.first
         }
         return try Plan(arguments, facts, findings)
@@ -72,14 +73,15 @@ struct NetworkPlanTests {
     }
 
     @Test func furtherNICsAreRead() throws {
-        let nic = try #require(NICRequest("eth1=bridge,address=10.0.0.5/24,gateway=10.0.0.1,mac=02:00:00:00:00:0A"))
+        let nic = try #require(
+            GuestNICRequest("eth1=bridge,address=10.0.0.5/24,gateway=10.0.0.1,mac=02:00:00:00:00:0A"))
         #expect(nic.interface == "eth1" && nic.mode == .bridge(nil) && nic.mac == "02:00:00:00:00:0a")
         #expect(nic.address == AddressRequest("10.0.0.5/24,10.0.0.1"))
         for text in [
             "eth1", "=bridge", "eth1=", "eth1=user", "eth1=none", "eth1=nat,mac=x", "eth1=nat,gateway=10.0.0.1",
             "eth1=nat,x=y", "eth1=nat,",
         ] {
-            #expect(NICRequest(text) == nil, "\(text)")
+            #expect(GuestNICRequest(text) == nil, "\(text)")
         }
     }
 
@@ -101,7 +103,7 @@ struct NetworkPlanTests {
     }
 
     @Test func resolverIsRead() {
-        let read = Facts.Network.resolver(
+        let read = HostFacts.Network.resolver(
             "# x\nnameserver 127.0.0.11\nnameserver fe80::1%eth0\nnameserver nonsense\ndomain a.b\nsearch c.d e.f x;y\noptions ndots:0\n"
         )
         #expect(read.servers.map(\.description) == ["127.0.0.11", "fe80::1"])
@@ -109,10 +111,10 @@ struct NetworkPlanTests {
     }
 
     @Test func bridgedInContainersElseNot() throws {
-        let container = { (facts: inout Facts) in facts.privileges.inContainer = true }
-        #expect(try plan(change: container).networks[0].mode == .bridge(nil))
-        #expect(try plan().networks[0].mode == .user)
-        let changes: [(inout Facts) -> Void] = [
+        let container = { (facts: inout HostFacts) in facts.privileges.inContainer = true }
+        #expect(try plan(change: container).guestNICs[0].mode == .bridge(nil))
+        #expect(try plan().guestNICs[0].mode == .user)
+        let changes: [(inout HostFacts) -> Void] = [
             { $0.network?.isOwn = false }, { $0.privileges.hasTun = false }, { $0.tools.nft = nil },
             { $0.tools.dnsmasq = nil },
             { $0.network?.links.removeAll { $0.name == "eth0" } }, { $0.privileges.capabilities = 0 },
@@ -123,13 +125,13 @@ struct NetworkPlanTests {
                 try plan {
                     container(&$0)
                     change(&$0)
-                }.networks[0].mode == .user)
+                }.guestNICs[0].mode == .user)
         }
     }
 
     @Test func bridgeIsPlannedWhole() throws {
         let plan = try plan("--net", "bridge", "--cpus", "4")
-        let nic = plan.networks[0]
+        let nic = plan.guestNICs[0]
         #expect(
             nic.addresses == [.init(address: NetworkAddress("172.17.255.254/16")!, gateway: IPAddress("172.17.0.1")!)])
         #expect(nic.mtu == 1450 && nic.queues == 4 && nic.nameservers == [IPAddress("10.1.1.1")!])
@@ -163,21 +165,21 @@ struct NetworkPlanTests {
     /// A guest sets up what it is told of, and nothing else.
     @Test func userNetworkIsToldBesideOthers() throws {
         let plan = try plan("--net", "user", "--nic", "lan=bridge:br0,mac=02:00:00:00:00:07")
-        let told = try #require(GuestNetworkConfig(plan.networks))
+        let told = try #require(GuestNetworkConfig(plan.guestNICs))
         #expect(told.networkConfig["ethernets"]?["eth0"]?["dhcp4"] == true)
         #expect(told.networkConfig["ethernets"]?["eth1"]?["match"]?["macaddress"] == "02:00:00:00:00:07")
         #expect(told.networkData["networks"]?.array?.first?["type"] == "ipv4_dhcp")
-        #expect(GuestNetworkConfig(try self.plan("--net", "user").networks) == nil)
+        #expect(GuestNetworkConfig(try self.plan("--net", "user").guestNICs) == nil)
     }
 
     /// What passes packets on for its machine does not for others.
     @Test func containersDoNotBecomeRouters() throws {
         let published = try plan("--net", "bridge", "--publish", "80:80")
-        let bridge = try #require(published.networks[0].bridge)
+        let bridge = try #require(published.guestNICs[0].bridge)
         #expect(
             published.shellText.contains(#"meta nfproto ipv4 iifname "\#(bridge)" oifname != { "\#(bridge)" } drop"#))
         let behind = try plan("--net", "nat")
-        let tap = try #require(behind.networks[0].device)
+        let tap = try #require(behind.guestNICs[0].device)
         #expect(behind.shellText.contains(#"meta nfproto ipv4 iifname { "eth0" } oifname != { "\#(tap)" } drop"#))
         // One that is a router already stays one.
         let router = try plan("--net", "nat") { facts in
@@ -190,9 +192,9 @@ struct NetworkPlanTests {
     @Test func forwardingOfOthersComesBack() throws {
         let plan = try plan("--net", "nat") { facts in
             facts.network?.forwarding["ipv6/eth1"] = true
-            facts.network?.links[1].addresses.append(Facts.Address(address: NetworkAddress("fd01::2/64")!))
+            facts.network?.links[1].addresses.append(HostFacts.Address(address: NetworkAddress("fd01::2/64")!))
         }
-        let settings = plan.steps.compactMap { step -> String? in
+        let settings = plan.effects.compactMap { step -> String? in
             guard case .setting(let setting) = step, setting.path.contains("ipv6") else { return nil }
             return "\(setting.path.split(separator: "/")[5]) \(setting.before)\(setting.value)"
         }
@@ -203,7 +205,7 @@ struct NetworkPlanTests {
     /// The machine's route to what is only reached by another router.
     @Test func furtherRoutesAreTheMachinesToo() throws {
         let plan = try plan("--net", "bridge")
-        #expect(plan.networks[0].routes.map(\.destination.description) == ["10.9.0.0/16"])
+        #expect(plan.guestNICs[0].routes.map(\.destination.description) == ["10.9.0.0/16"])
         #expect(plan.shellText.contains("classless-static-route,0.0.0.0/0,172.17.0.1,10.9.0.0/16,172.17.0.9"))
     }
 
@@ -211,9 +213,9 @@ struct NetworkPlanTests {
         let one = try plan("--net", "bridge", "--nic", "eth1=bridge", "--name", "a")
         let two = try plan("--net", "bridge", "--nic", "eth1=bridge", "--name", "b")
         let again = try plan("--net", "bridge", "--nic", "eth1=bridge", "--name", "a")
-        let all = (one.networks + two.networks).map(\.mac)
-        #expect(Set(all).count == 4 && one.networks.map(\.mac) == again.networks.map(\.mac))
-        let devices = (one.networks + two.networks).flatMap { [$0.device, $0.bridge] }
+        let all = (one.guestNICs + two.guestNICs).map(\.mac)
+        #expect(Set(all).count == 4 && one.guestNICs.map(\.mac) == again.guestNICs.map(\.mac))
+        let devices = (one.guestNICs + two.guestNICs).flatMap { [$0.device, $0.bridge] }
         #expect(Set(devices).count == 8)
         #expect(all.allSatisfy { $0.isUnicast })
     }
@@ -222,9 +224,9 @@ struct NetworkPlanTests {
     @Test func rulesAreForTheMachineAlone() throws {
         let plan = try plan("--bridge", "br0", "--address", "10.0.0.5/24") {
             $0.network?.links[4].mtu = 1400
-            $0.network?.links[4].addresses = [Facts.Address(address: NetworkAddress("10.0.0.1/24")!)]
+            $0.network?.links[4].addresses = [HostFacts.Address(address: NetworkAddress("10.0.0.1/24")!)]
         }
-        let text = plan.steps.compactMap { if case .tables(let tables) = $0 { tables.text } else { nil } }.joined()
+        let text = plan.effects.compactMap { if case .tables(let tables) = $0 { tables.text } else { nil } }.joined()
         let rules = text.split(separator: "\n").filter { $0.hasPrefix("        ") && !$0.contains("type filter") }
         #expect(!rules.isEmpty && rules.allSatisfy { $0.contains("ifname \"sv") }, "\(rules)")
     }
@@ -240,18 +242,20 @@ struct NetworkPlanTests {
     @Test func natKeepsOutOfTheWayOfOtherNetworks() throws {
         let plan = try plan("--net", "nat") {
             let wide = #"[{"dst":"10.231.0.0/17","gateway":"172.17.0.1","dev":"eth0","flags":[]}]"#
-            let route = Facts.Network(FileTree(root: "/nonexistent"), addresses: [], routes: try! JSON(parsing: wide))
-                .routes
+            let route = HostFacts.Network(
+                FileTree(root: "/nonexistent"), addresses: [], routes: try! JSON(parsing: wide)
+            )
+            .routes
             $0.network?.routes += route
         }
-        #expect(plan.networks[0].addresses[0].address.description == "10.231.128.2/24")
+        #expect(plan.guestNICs[0].addresses[0].address.description == "10.231.128.2/24")
         #expect(plan.shellText.contains("tcp dport != { 5901 } dnat ip to 10.231.128.2"))
     }
 
     @Test func refusalsNameWhatIsWrong() throws {
-        var tap = Facts.Link(name: "t0", mac: "02:00:00:00:00:0f", mtu: 1500, isUp: true)
+        var tap = HostFacts.Link(name: "t0", mac: "02:00:00:00:00:0f", mtu: 1500, isUp: true)
         tap.tap = .init()
-        let cases: [([String], String, (inout Facts) -> Void)] = [
+        let cases: [([String], String, (inout HostFacts) -> Void)] = [
             (["--net", "bridge", "--interface", "eth2"], "it is down; ip link set eth2 up", { _ in }),
             (
                 ["--net", "bridge", "--interface", "eth3"], "it is in br0 already; join that with --bridge br0",
@@ -278,7 +282,7 @@ struct NetworkPlanTests {
                 {
                     let text =
                         #"[{"dst":"10.5.0.0/16","flags":[],"nexthops":[{"gateway":"172.17.0.1","dev":"eth0","weight":1},{"gateway":"172.17.0.3","dev":"eth0","weight":1}]}]"#
-                    let odd = Facts.Network(
+                    let odd = HostFacts.Network(
                         FileTree(root: "/nonexistent"), addresses: [], routes: try! JSON(parsing: text))
                     $0.network?.routes += odd.routes
                 }
@@ -321,12 +325,12 @@ struct NetworkPlanTests {
         }
     }
 
-    private func line(_ words: [String], _ facts: Facts) -> String {
+    private func line(_ words: [String], _ facts: HostFacts) -> String {
         do throws(Failure) {
             let arguments = try Parser.parse(words + ["/u/disk.qcow2"], environment: [:])
-            var findings = Findings(folders: Folders(arguments, uid: 0))
+            var findings = Findings(folders: MachinePaths(arguments, uid: 0))
             findings.image = Samples.image
-            for search in AddressSearch.all(try Wishes(arguments, facts).nics, facts, uuid: "x")
+            for search in AddressSearch.all(try Wishes(arguments, facts).guestNICs, facts, uuid: "x")
             where search.isChoice {
                 findings.addresses[search.place] = search.candidates.first
             }
@@ -349,11 +353,12 @@ struct NetworkPlanTests {
 
     /// What the guest took, then what it says, then what was meant.
     @Test func statusTrustsTheLeaseMost() throws {
-        let nic = try plan("--net", "bridge").networks[0]
+        let nic = try plan("--net", "bridge").guestNICs[0]
         let says = [GuestInterface(mac: nic.mac, addresses: [IPAddress("9.9.9.9")!])]
         let leases = [nic.mac: [IPAddress("8.8.8.8")!]]
-        #expect(NICStatus(nic, leases: leases, guest: says).addressesFrom == .lease)
-        #expect(NICStatus(nic, leases: [:], guest: says).addresses == [IPAddress("9.9.9.9")!])
-        #expect(NICStatus(nic, leases: [:], guest: [GuestInterface(mac: nil, addresses: [])]).addressesFrom == .plan)
+        #expect(GuestNICStatus(nic, leases: leases, guest: says).addressesFrom == .lease)
+        #expect(GuestNICStatus(nic, leases: [:], guest: says).addresses == [IPAddress("9.9.9.9")!])
+        #expect(
+            GuestNICStatus(nic, leases: [:], guest: [GuestInterface(mac: nil, addresses: [])]).addressesFrom == .plan)
     }
 }

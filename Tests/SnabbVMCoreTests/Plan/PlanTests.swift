@@ -11,7 +11,7 @@ import Testing
     @Test func isTheSameEachTime() throws {
         #expect(try Samples.plan() == Samples.plan())
         #expect(try Samples.plan().uuid != Samples.plan { $0.hostKey = "another host" }.uuid)
-        let mac = { (name: String) in try Samples.plan("--name", name, "x").networks.first?.mac }
+        let mac = { (name: String) in try Samples.plan("--name", name, "x").guestNICs.first?.mac }
         #expect(try mac("a") != mac("b"))
     }
 
@@ -20,7 +20,7 @@ import Testing
         let parts = plan.uuid.split(separator: "-")
         #expect(parts.map(\.count) == [8, 4, 4, 4, 12])
         #expect(parts[2].first == "4" && "89ab".contains(parts[3].first!))
-        let first = plan.networks[0].mac.bytes[0]
+        let first = plan.guestNICs[0].mac.bytes[0]
         #expect(first & 0b11 == 0b10, "unicast and locally administered")
     }
 
@@ -54,7 +54,7 @@ import Testing
 
     // MARK: Memory
 
-    private func facts(_ pools: Facts.HugepagePool...) -> Facts {
+    private func facts(_ pools: HostFacts.HugepagePool...) -> HostFacts {
         var facts = Samples.facts
         facts.hugepages = pools
         return facts
@@ -116,7 +116,7 @@ import Testing
     @Test func refusesAKeptDiskOnAnotherImage() throws {
         let first = try Samples.plan("--state", "/s", "x")
         let text = try #require(
-            first.steps.compactMap { step -> String? in
+            first.effects.compactMap { step -> String? in
                 if case .file(let file) = step, file.path == "/s/machine.json", let content = file.content {
                     String(decoding: content.bytes, as: UTF8.self)
                 } else {
@@ -132,7 +132,7 @@ import Testing
         }
         let plan = try again { _ in }
         #expect(plan.uuid == first.uuid)
-        #expect(!plan.steps.contains { if case .disk = $0 { true } else { false } })
+        #expect(!plan.effects.contains { if case .disk = $0 { true } else { false } })
         #expect(plan.disks.first?.base == Samples.image)
         let changed = #expect(throws: Failure.self) { try again { $0.image?.modified = 8 } }
         #expect(changed?.cause.contains("was changed since") == true)
@@ -191,7 +191,7 @@ import Testing
     }
 
     @Test func namesWhatIsMissing() {
-        for (field, package) in [(\Facts.Tools.qemu, "qemu-system-x86"), (\.qemuImg, "qemu-utils")] {
+        for (field, package) in [(\HostFacts.Tools.qemu, "qemu-system-x86"), (\.qemuImg, "qemu-utils")] {
             var facts = Samples.facts
             facts.tools[keyPath: field] = nil
             let failure = #expect(throws: Failure.self) { try Samples.plan(facts: facts) }
@@ -203,7 +203,7 @@ import Testing
     @Test func namesWithDotsHaveWindows() throws {
         let plan = try Samples.plan("--name", "web.example", "x")
         let settings = try #require(
-            plan.steps.compactMap { step -> String? in
+            plan.effects.compactMap { step -> String? in
                 if case .file(let file) = step, file.path == plan.folders.tmuxSettings, let content = file.content {
                     String(decoding: content.bytes, as: UTF8.self)
                 } else {
@@ -218,13 +218,13 @@ import Testing
             uuid: "x", image: Samples.image, diskFormat: .qcow2, diskSize: .mebibytes(1024), isOverlay: false)
         let again = { (words: [String], format: DiskFormat) in
             let arguments = try Parser.parse(words + ["--state", "/s", "x"], environment: [:])
-            var findings = Findings(folders: Folders(arguments, uid: 0))
+            var findings = Findings(folders: MachinePaths(arguments, uid: 0))
             (findings.record, findings.hasKeptDisk, findings.image) = (record, true, Samples.image)
             findings.image?.path = "/u/another"
             findings.image?.format = format
             return try Plan(arguments, Samples.facts, findings)
         }
-        let resizes = { (plan: Plan) in plan.steps.contains { if case .run = $0 { true } else { false } } }
+        let resizes = { (plan: Plan) in plan.effects.contains { if case .run = $0 { true } else { false } } }
         #expect(try !resizes(again([], .iso)))
         #expect(try again([], .qcow2).notes.contains { $0.contains("was made from /u/disk.qcow2") })
         #expect(try resizes(again(["--disk-size", "4G"], .iso)))
@@ -242,6 +242,6 @@ import Testing
         }
         #expect(!plan.shellText.contains("hunter2"))
         #expect(try !JSON(encoding: plan).text.contains("hunter2"))
-        #expect(!plan.steps.contains { $0.summary.contains("hunter2") })
+        #expect(!plan.effects.contains { $0.summary.contains("hunter2") })
     }
 }

@@ -3,13 +3,13 @@ import Testing
 @testable import SnabbVMCore
 
 @Suite struct PortPlanTests {
-    private func plan(_ ports: String..., options: [String] = [], change: (inout Facts) -> Void = { _ in }) throws
+    private func plan(_ ports: String..., options: [String] = [], change: (inout HostFacts) -> Void = { _ in }) throws
         -> Plan
     {
         var facts = Samples.factsWithNICs
         change(&facts)
         let arguments = try Parser.parse(options + ["/u/disk.qcow2"] + ports, environment: [:])
-        var findings = Findings(folders: Folders(arguments, uid: 0))
+        var findings = Findings(folders: MachinePaths(arguments, uid: 0))
         findings.image = Samples.image
         findings.ports = arguments.ports
         findings.hostName = "host"
@@ -18,13 +18,13 @@ import Testing
 
     private func expectRefused(
         _ kind: FailureKind, _ words: String, _ ports: String..., options: [String] = [],
-        sourceLocation: SourceLocation = #_sourceLocation, change: (inout Facts) -> Void = { _ in }
+        sourceLocation: SourceLocation = #_sourceLocation, change: (inout HostFacts) -> Void = { _ in }
     ) {
         var facts = Samples.factsWithNICs
         change(&facts)
         let failure = #expect(throws: Failure.self, sourceLocation: sourceLocation) {
             let arguments = try Parser.parse(options + ["/u/disk.qcow2"] + ports, environment: [:])
-            var findings = Findings(folders: Folders(arguments, uid: 0))
+            var findings = Findings(folders: MachinePaths(arguments, uid: 0))
             findings.image = Samples.image
             findings.ports = arguments.ports
             return try Plan(arguments, facts, findings)
@@ -49,12 +49,12 @@ import Testing
 
     @Test func recordsWhatItTakes() throws {
         let plan = try plan("05:00.0")
-        let taken = plan.steps.compactMap {
+        let taken = plan.effects.compactMap {
             if case .nic(let taking) = $0 { (taking.state, taking.driver) } else { nil }
         }
         #expect(taken.count == 1 && taken[0].1 == "ixgbe")
         #expect(taken[0].0.mark.text == "snabbvm machine=vm host=host driver=ixgbe up=p0")
-        #expect(!plan.steps.contains { if case .iommuType = $0 { true } else { false } })
+        #expect(!plan.effects.contains { if case .iommuType = $0 { true } else { false } })
     }
 
     @Test func makesATranslatedGroupTransparent() throws {
@@ -64,13 +64,13 @@ import Testing
                 units: ["dmar0"],
                 groups: [.init(number: 7, type: "DMA-FQ", devices: ["0000:05:00.0"], inUse: ["0000:05:00.0"])])
         }
-        #expect(plan.steps.contains(.iommuType(group: 7, type: "identity", of: "0000:05:00.0")))
+        #expect(plan.effects.contains(.iommuType(group: 7, type: "identity", of: "0000:05:00.0")))
         #expect(plan.shellText.contains("echo DMA-FQ > /sys/bus/pci/devices/0000:05:00.0/iommu_group/type"))
         let identity = try self.plan("05:00.0") {
             $0.nics![0].iommuGroup = 7
             $0.iommu = .init(units: [], groups: [.init(number: 7, type: "identity", devices: ["0000:05:00.0"])])
         }
-        #expect(!identity.steps.contains { if case .iommuType = $0 { true } else { false } })
+        #expect(!identity.effects.contains { if case .iommuType = $0 { true } else { false } })
     }
 
     @Test func givesTheDeviceItselfToTheMachine() throws {
@@ -80,7 +80,8 @@ import Testing
         }
         #expect(plan.qemu.arguments.contains { $0.hasPrefix("vfio-pci,id=nic-xe0,host=0000:05:00.0") })
         #expect(plan.services.allSatisfy { $0.role != .port } && plan.ports[0].mac == nil && plan.qemu.user == nil)
-        #expect(plan.steps.contains { if case .bind(let binding) = $0 { binding.driver == "vfio-pci" } else { false } })
+        #expect(
+            plan.effects.contains { if case .bind(let binding) = $0 { binding.driver == "vfio-pci" } else { false } })
     }
 
     // MARK: Refusals
@@ -93,8 +94,8 @@ import Testing
     }
 
     @Test func refusesWhatIsInUse() {
-        let set = { (change: @escaping (inout Facts.Interface) -> Void) in
-            { (facts: inout Facts) in change(&facts.interfaces![0]) }
+        let set = { (change: @escaping (inout HostFacts.Interface) -> Void) in
+            { (facts: inout HostFacts) in change(&facts.interfaces![0]) }
         }
         let address = set { $0.addresses = ["192.0.2.1"] }
         expectRefused(.port, "p0 has the address 192.0.2.1", "05:00.0", change: address)
@@ -142,7 +143,7 @@ import Testing
             let both = ["0000:05:00.0", "0000:05:00.1"]
             $0.iommu = .init(units: [], groups: [.init(number: 7, type: "DMA", devices: both, inUse: both)])
         }
-        let order = plan.steps.compactMap { step -> String? in
+        let order = plan.effects.compactMap { step -> String? in
             switch step {
             case .nic: "take"
             case .bind: "bind"
@@ -159,7 +160,7 @@ import Testing
             $0.nics![0].driver = nil
             $0.nics![0].interfaces = []
         }
-        let state = plan.steps.compactMap {
+        let state = plan.effects.compactMap {
             if case .nic(let taking) = $0, taking.driver == nil { taking.state } else { nil }
         }.first
         #expect(state?.mark.text == "snabbvm machine=vm host=host driver=ixgbe up=ens1f0 iommu=DMA")
@@ -189,7 +190,7 @@ import Testing
             }
         }
         expectRefused(.host, "/dev/net/tun can't be opened", "tap:new") { $0.privileges.hasTun = false }
-        let translated = { (facts: inout Facts) in
+        let translated = { (facts: inout HostFacts) in
             facts.nics![0].iommuGroup = 7
             facts.iommu = .init(
                 units: [],
@@ -202,7 +203,7 @@ import Testing
             $0.cpu.isSandyBridge = true
         }
         expectRefused(.host, "the IOMMU is off", "05:00.0,engine=vfio")
-        let group = { (facts: inout Facts) in
+        let group = { (facts: inout HostFacts) in
             facts.nics![0].iommuGroup = 7
             facts.iommu = .init(units: [], groups: [.init(number: 7, type: "DMA", devices: [])])
         }
@@ -244,7 +245,7 @@ import Testing
 
     /// One processor is always left for everything else.
     @Test func leavesAProcessorForTheRest() throws {
-        let two = { (facts: inout Facts) in
+        let two = { (facts: inout HostFacts) in
             facts.topology = .init(allowed: [0, 1], nodes: [0: [0, 1]])
             facts.nics![0].numaNode = nil
             facts.nics![1].numaNode = nil
@@ -257,7 +258,7 @@ import Testing
 
     @Test func countsTheSwitchesHugepages() throws {
         let some = { (free: Int) in
-            { (facts: inout Facts) in
+            { (facts: inout HostFacts) in
                 facts.hugepages = [.init(node: 0, pageSize: .mebibytes(2), total: 1100, free: free)]
             }
         }
@@ -270,9 +271,9 @@ import Testing
     }
 
     @Test func theMarkReadsBack() throws {
-        let mark = PortMark(
+        let mark = NICMark(
             machine: "a.b", host: "h", driver: nil, interfaces: [.init(name: "x", isUp: false)], iommuType: "DMA-FQ")
-        #expect(PortMark(mark.text) == mark)
-        #expect(PortMark("vfio-pci") == nil && PortMark("") == nil)
+        #expect(NICMark(mark.text) == mark)
+        #expect(NICMark("vfio-pci") == nil && NICMark("") == nil)
     }
 }

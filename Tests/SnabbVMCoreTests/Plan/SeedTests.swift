@@ -108,7 +108,7 @@ import Testing
             $0.seed.userData = FileContent(Array(userData.utf8), from: "\(scratch.path)/u")
             $0.seed.networkConfig = FileContent(Array("version: 2\n".utf8))
         }
-        let steps = plan.steps.filter {
+        let effects = plan.effects.filter {
             switch $0 {
             case .folder(let folder): folder.path.hasPrefix(scratch.path)
             case .file(let file): file.path.hasPrefix(scratch.path)
@@ -119,7 +119,7 @@ import Testing
         let ledger = try Ledger(plan.folders.ledger)
         let log = Log(verbosity: .quiet, json: false)
         var maker = EffectMaker(ledger: ledger, loop: try EventLoop(), folders: plan.folders, log: log)
-        try maker.make(steps)
+        try maker.make(effects)
         let out = "\(scratch.path)/out"
         let outcome = try run(
             "xorriso", ["-indev", plan.folders.seed, "-osirrox", "on", "-pvd_info", "-extract", "/", out])

@@ -2,8 +2,8 @@
 
 /// A host and a machine to vary in tests.
 enum Samples {
-    static var facts: Facts {
-        Facts(
+    static var facts: HostFacts {
+        HostFacts(
             cpu: .init(model: "Sample CPU", count: 8, isSandyBridge: false),
             kvm: .init(state: .usable, group: 108, modules: ["kvm", "kvm_intel"]),
             memory: .init(total: .mebibytes(16384), available: .mebibytes(12000)),
@@ -24,14 +24,16 @@ enum Samples {
             modified: 7)
     }
 
-    static func nic(_ address: PCIAddress, id: String = "8086:10fb", node: Int? = nil, group: Int? = nil) -> Facts.NIC {
-        Facts.NIC(
+    static func nic(_ address: PCIAddress, id: String = "8086:10fb", node: Int? = nil, group: Int? = nil)
+        -> HostFacts.NIC
+    {
+        HostFacts.NIC(
             address: address, id: id, name: "Sample NIC", deviceClass: "0200", driver: "ixgbe", iommuGroup: group,
             numaNode: node, interfaces: ["p\(address.function)"])
     }
 
     /// The same host with two ports of an 82599 and two nodes of four processors.
-    static var factsWithNICs: Facts {
+    static var factsWithNICs: HostFacts {
         var facts = facts
         facts.nics = [nic("0000:05:00.0", node: 1), nic("0000:05:00.1", node: 1)]
         facts.interfaces = ["p0", "p1", "eth0", "lo", "p2"].map {
@@ -53,10 +55,10 @@ enum Samples {
     }
 
     static func plan(
-        _ words: String..., facts: Facts = facts, change: (inout Findings) -> Void = { _ in }
+        _ words: String..., facts: HostFacts = facts, change: (inout Findings) -> Void = { _ in }
     ) throws -> Plan {
         let arguments = try Parser.parse(words.isEmpty ? ["/u/disk.qcow2"] : words, environment: [:])
-        var findings = Findings(folders: Folders(arguments, uid: 0))
+        var findings = Findings(folders: MachinePaths(arguments, uid: 0))
         findings.image = arguments.image == nil ? nil : image
         findings.programPath = "/usr/bin/snabbvm"
         findings.ports = arguments.ports

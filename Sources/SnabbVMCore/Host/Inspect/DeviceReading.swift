@@ -1,7 +1,7 @@
 import CHost
 import Glibc
 
-extension Facts.IOMMU {
+extension HostFacts.IOMMU {
     init(_ tree: FileTree) {
         let words = (tree.line("/proc/cmdline") ?? "").split(separator: " ").map(String.init)
         let folder = "/sys/kernel/iommu_groups"
@@ -20,9 +20,9 @@ extension Facts.IOMMU {
     }
 }
 
-extension Facts.NIC {
+extension HostFacts.NIC {
     /// All network cards, and these other functions.
-    static func all(_ tree: FileTree, and others: Set<PCIAddress> = []) throws(Failure) -> [Facts.NIC] {
+    static func all(_ tree: FileTree, and others: Set<PCIAddress> = []) throws(Failure) -> [HostFacts.NIC] {
         let bus = "/sys/bus/pci"
         guard tree.exists("\(bus)/devices") else { return [] }
         return try scan(tree.path(bus)).compactMap { function, name in
@@ -30,7 +30,7 @@ extension Facts.NIC {
                 domain: function.domain, bus: function.bus, device: function.device, function: function.function)
             let deviceClass = part(function.class_id, 4)
             guard deviceClass.hasPrefix("02") || others.contains(address) else { return nil }
-            return Facts.NIC(
+            return HostFacts.NIC(
                 tree, address, id: "\(part(function.vendor_id, 4)):\(part(function.device_id, 4))", name: name,
                 deviceClass: deviceClass)
         }.sorted { $0.address < $1.address }
@@ -44,12 +44,12 @@ extension Facts.NIC {
             driver: tree.linkName("\(folder)/driver"),
             iommuGroup: tree.linkName("\(folder)/iommu_group").flatMap { Int($0) },
             numaNode: tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 },
-            interfaces: Facts.NIC.interfaces(of: folder, tree),
+            interfaces: HostFacts.NIC.interfaces(of: folder, tree),
             override: override == "(null)" || override == "" ? nil : override,
             isBusMaster: (try? PCIConfiguration(tree.path(folder)))?.isBusMaster ?? false)
         virtualFunctions = tree.number("\(folder)/sriov_numvfs") ?? 0
         if driver == "vfio-pci", let iommuGroup {
-            isOpenByVFIO = Facts.NIC.isBusy(tree.path("/dev/vfio/\(iommuGroup)"))
+            isOpenByVFIO = HostFacts.NIC.isBusy(tree.path("/dev/vfio/\(iommuGroup)"))
         }
     }
 

@@ -1,14 +1,14 @@
 import CLinux
 import Glibc
 
-extension Facts.Interface {
-    static func all(_ tree: FileTree) -> [Facts.Interface] {
+extension HostFacts.Interface {
+    static func all(_ tree: FileTree) -> [HostFacts.Interface] {
         let withDefaultRoute = defaultRoutes(tree)
         let addresses = tree.root == "/" ? systemAddresses() : [:]
         let folder = "/sys/class/net"
         return tree.names(folder).filter { tree.exists("\(folder)/\($0)/flags") }.map { name in
             let flags = tree.line("\(folder)/\(name)/flags").flatMap { UInt32($0.dropFirst(2), radix: 16) } ?? 0
-            return Facts.Interface(
+            return HostFacts.Interface(
                 name: name, mac: tree.line("\(folder)/\(name)/address").flatMap { MACAddress($0) },
                 mtu: tree.number("\(folder)/\(name)/mtu") ?? 1500, isUp: flags & up != 0,
                 hasLink: tree.number("\(folder)/\(name)/carrier").map { $0 == 1 },

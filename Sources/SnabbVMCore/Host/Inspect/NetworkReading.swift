@@ -1,6 +1,6 @@
 import Glibc
 
-extension Facts.Network {
+extension HostFacts.Network {
     /// Files of `/proc/sys` that say whether the host's own network is this one: only there are the settings of all.
     static func isOwn(_ tree: FileTree) -> Bool {
         tree.exists("/proc/sys/net") && !tree.exists("/proc/sys/net/core/dev_weight")
@@ -14,10 +14,10 @@ extension Facts.Network {
             guard let address = json["dst"]?.string.flatMap({ IPAddress($0) }),
                 let mac = json["lladdr"]?.string.flatMap({ MACAddress($0) }), let device = json["dev"]?.string
             else { return nil }
-            return Facts.Neighbour(address: address, mac: mac, device: device)
+            return HostFacts.Neighbour(address: address, mac: mac, device: device)
         }
-        links = (addresses.array ?? []).compactMap { Facts.Link($0, tree) }
-        self.routes = (routes.array ?? []).flatMap(Facts.Route.all)
+        links = (addresses.array ?? []).compactMap { HostFacts.Link($0, tree) }
+        self.routes = (routes.array ?? []).flatMap(HostFacts.Route.all)
         (nameservers, searchDomains) = Self.resolver(tree.text("/etc/resolv.conf") ?? "")
         for key in (links.map(\.name) + ["default", "all"]).flatMap({ ["ipv4/\($0)", "ipv6/\($0)"] }) {
             forwarding[key] = tree.number(Self.forwardingFile(key)).map { $0 != 0 }
@@ -55,7 +55,7 @@ extension String {
     }
 }
 
-extension Facts.Link {
+extension HostFacts.Link {
     fileprivate init?(_ json: JSON, _ tree: FileTree) {
         guard let name = json["ifname"]?.string else { return nil }
         let mac = json["address"]?.string.flatMap { MACAddress($0) }
@@ -63,8 +63,8 @@ extension Facts.Link {
         self.init(name: name, mac: mac, mtu: Int(json["mtu"]?.integer ?? 1500), isUp: isUp)
         kind = json["linkinfo"]?["info_kind"]?.string
         master = json["master"]?.string
-        addresses = (json["addr_info"]?.array ?? []).compactMap(Facts.Address.init)
-        acceptsAdvertisements = tree.number(Facts.Network.advertisementsFile(name))
+        addresses = (json["addr_info"]?.array ?? []).compactMap(HostFacts.Address.init)
+        acceptsAdvertisements = tree.number(HostFacts.Network.advertisementsFile(name))
         hasIPv6 = tree.number("/proc/sys/net/ipv6/conf/\(name)/disable_ipv6") == 0
         // Not from /sys, which can be that of another network.
         if let details = json["linkinfo"]?["info_data"], kind == "tun", details["type"]?.string == "tap" {
@@ -82,7 +82,7 @@ extension Facts.Link {
     }
 }
 
-extension Facts.Address {
+extension HostFacts.Address {
     fileprivate init?(_ json: JSON) {
         guard let local = json["local"]?.string.flatMap({ IPAddress($0) }), let prefix = json["prefixlen"]?.integer,
             json["temporary"]?.bool != true
@@ -104,21 +104,21 @@ extension Facts.Address {
     }
 }
 
-extension Facts.Route {
+extension HostFacts.Route {
     private static let understood: Set<String> = [
         "type", "dst", "gateway", "via", "dev", "protocol", "scope", "prefsrc", "metric", "flags", "pref", "table",
         "metrics", "expires", "src", "tos", "cache",
     ]
 
     /// One for each interface that it leads to, if those are several.
-    fileprivate static func all(_ json: JSON) -> [Facts.Route] {
+    fileprivate static func all(_ json: JSON) -> [HostFacts.Route] {
         guard let hops = json["nexthops"]?.array, case .object(var fields) = json else {
-            return [Facts.Route(json)].compactMap(\.self)
+            return [HostFacts.Route(json)].compactMap(\.self)
         }
         let devices = Set(hops.compactMap { $0["dev"]?.string })
         return devices.compactMap {
             fields["dev"] = .string($0)
-            return Facts.Route(.object(fields))
+            return HostFacts.Route(.object(fields))
         }
     }
 
@@ -175,7 +175,7 @@ struct NetworkInspection {
         }
     }
 
-    func finish() throws -> Facts.Network {
+    func finish() throws -> HostFacts.Network {
         let answers = try jobs.map { job in
             let output = try job.finish(.host, "ask ip about", "the network")
             // Nothing at all is said of no neighbours.
@@ -184,6 +184,6 @@ struct NetworkInspection {
                 throw Failure(.host, "understand", "what ip says of the network", "\(error)")
             }
         }
-        return Facts.Network(FileTree(), addresses: answers[0], routes: answers[1], neighbours: answers[2])
+        return HostFacts.Network(FileTree(), addresses: answers[0], routes: answers[1], neighbours: answers[2])
     }
 }

@@ -1,6 +1,6 @@
 import Glibc
 
-extension Facts.PCIAccess {
+extension HostFacts.PCIAccess {
     private static let mayMount: UInt64 = 1 << 21  // CAP_SYS_ADMIN
 
     init(_ tree: FileTree, capabilities: UInt64) {
@@ -10,7 +10,7 @@ extension Facts.PCIAccess {
         if access(path, W_OK) == 0 {
             sysfs = .allowed
         } else {
-            let canRemount = Errno.last == .readOnly && capabilities & Facts.PCIAccess.mayMount != 0
+            let canRemount = Errno.last == .readOnly && capabilities & HostFacts.PCIAccess.mayMount != 0
             sysfs = canRemount ? .afterRemount : .refused
         }
         self.init(

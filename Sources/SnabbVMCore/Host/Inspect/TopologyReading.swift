@@ -1,4 +1,4 @@
-extension Facts.Topology {
+extension HostFacts.Topology {
     init(_ tree: FileTree) {
         let status = (tree.text("/proc/self/status") ?? "").split(separator: "\n")
         let list = status.first { $0.hasPrefix("Cpus_allowed_list:") }?.split(separator: "\t").last.map(String.init)

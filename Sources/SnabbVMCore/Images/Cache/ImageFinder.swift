@@ -33,7 +33,7 @@ enum ImageLocation: Equatable {
 
 extension ImageFinder {
     /// Files come before names of the list, which could be given to any.
-    func locate(_ name: String, _ arguments: Arguments, _ facts: Facts) throws(Failure) -> ImageLocation {
+    func locate(_ name: String, _ arguments: Arguments, _ facts: HostFacts) throws(Failure) -> ImageLocation {
         if name == "demo" { return .disk(try demo()) }
         guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
         var request = FetchRequest(

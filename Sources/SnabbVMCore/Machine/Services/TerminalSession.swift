@@ -15,7 +15,7 @@ final class TerminalSession {
     /// The user's terminal shows nothing: something else must.
     var onNoTerminal: () -> Void = {}
 
-    init(_ service: Service, _ folders: Folders, loop: EventLoop, log: Log, hasTerminal: Bool) {
+    init(_ service: Service, _ folders: MachinePaths, loop: EventLoop, log: Log, hasTerminal: Bool) {
         self.service = service
         var client = service.plan.command
         client.arguments = ["-u", "-N", "-S", folders.tmuxSocket, "attach-session", "-t", "=\(folders.tmuxSession)"]

@@ -22,7 +22,7 @@ protocol SwitchReader: AnyObject {
 
 extension EngineName {
     /// Understands what the engine's program says; nil where there is none.
-    func makeReader(for port: PortPlan, _ folders: Folders) -> (any SwitchReader)? {
+    func makeReader(for port: PortPlan, _ folders: MachinePaths) -> (any SwitchReader)? {
         switch self {
         case .snabb: SnabbReader(folders.snabb, port.source)
         // DPDK counts its ports as it finds them: PCI devices come before what is made for the occasion.

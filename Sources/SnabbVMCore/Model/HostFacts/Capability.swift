@@ -1,4 +1,4 @@
-extension Facts.Privileges {
+extension HostFacts.Privileges {
     enum Capability: UInt64 {
         case chown = 0
         case dacOverride = 1

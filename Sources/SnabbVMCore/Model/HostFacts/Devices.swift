@@ -1,4 +1,4 @@
-extension Facts {
+extension HostFacts {
     /// The truth about the IOMMU: units and groups that are there, not what the kernel command line asked for.
     struct IOMMU: Codable, Equatable {
         var units: [String]
@@ -45,11 +45,11 @@ extension Facts {
 
         var isNIC: Bool { deviceClass.hasPrefix("02") }
         var folder: String { "/sys/bus/pci/devices/\(address)" }
-        var mark: PortMark? { override.flatMap(PortMark.init) }
+        var mark: NICMark? { override.flatMap(NICMark.init) }
     }
 }
 
-extension Facts.NIC {
+extension HostFacts.NIC {
     /// By vendor and device, what drives it in Snabb: its own list claims more than its drivers take.
     private static let snabbDrivers: [String: (driver: String, model: String)] = [
         "8086:10fb": ("intel_mp", "82599"), "8086:1521": ("intel_mp", "i350"),
@@ -60,7 +60,7 @@ extension Facts.NIC {
         "1af4:1000": ("virtio_net", "virtio-net"),
     ]
 
-    var snabbDriver: String? { Facts.NIC.snabbDrivers[id]?.driver }
+    var snabbDriver: String? { HostFacts.NIC.snabbDrivers[id]?.driver }
 
     static var snabbModels: String {
         let models = snabbDrivers.sorted { $0.key < $1.key }.map { "\($0.value.model) (\($0.key))" }

@@ -1,4 +1,4 @@
-extension Facts {
+extension HostFacts {
     /// A Linux network interface, as far as taking it away would matter to somebody.
     struct Interface: Codable, Equatable {
         var name: String

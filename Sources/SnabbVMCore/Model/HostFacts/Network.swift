@@ -1,4 +1,4 @@
-extension Facts {
+extension HostFacts {
     /// The network that the launcher is in: a container's own, or the host's.
     struct Network: Codable, Equatable {
         /// Not the one in which the host itself is.
@@ -74,15 +74,15 @@ extension Facts {
     }
 }
 
-extension Facts.Network {
-    func link(_ name: String) -> Facts.Link? { links.first { $0.name == name } }
+extension HostFacts.Network {
+    func link(_ name: String) -> HostFacts.Link? { links.first { $0.name == name } }
 
-    func defaultRoute(of device: String, _ family: IPAddress.Family) -> Facts.Route? {
+    func defaultRoute(of device: String, _ family: IPAddress.Family) -> HostFacts.Route? {
         routes.first { $0.device == device && $0.family == family && $0.destination.prefix == 0 && $0.isMain }
     }
 
     /// The interface that leads out: with the default route, or called eth0, as engines do.
-    var uplink: Facts.Link? {
+    var uplink: HostFacts.Link? {
         let leading = routes.filter { $0.destination.prefix == 0 && $0.isMain && $0.gateway != nil }
         if let route = leading.first(where: { $0.family == .four }) ?? leading.first { return link(route.device) }
         return links.first { $0.name == "eth0" && $0.isUp && $0.master == nil }
@@ -91,7 +91,7 @@ extension Facts.Network {
     static func advertisementsFile(_ link: String) -> String { "/proc/sys/net/ipv6/conf/\(link)/accept_ra" }
 
     /// Whether it has learned from routers what they tell.
-    func listens(_ link: Facts.Link) -> Bool {
+    func listens(_ link: HostFacts.Link) -> Bool {
         link.acceptsAdvertisements == 1
             && routes.contains { $0.device == link.name && $0.words?.contains("ra") == true }
     }

@@ -1,4 +1,4 @@
-extension Facts {
+extension HostFacts {
     /// What this process may do to the PCI devices.
     struct PCIAccess: Codable, Equatable {
         enum Writing: String, Codable {

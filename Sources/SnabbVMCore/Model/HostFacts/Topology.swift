@@ -1,4 +1,4 @@
-extension Facts {
+extension HostFacts {
     /// Which processors there are to choose from, and where they are.
     struct Topology: Codable, Equatable {
         /// The processors that this process may use.

@@ -2,7 +2,7 @@
 struct Plan: Codable, Equatable {
     var name: String
     var uuid: String
-    var folders: Folders
+    var folders: MachinePaths
     /// Lines for the user: what is not as one might expect.
     var notes: [String]
     var accelerator: AcceleratorChoice
@@ -12,7 +12,7 @@ struct Plan: Codable, Equatable {
     var disks: [DiskPlan]
     /// The user's file with the passphrase of an encrypted image.
     var secretSource: String?
-    var networks: [NetworkPlan]
+    var guestNICs: [GuestNICPlan]
     var vnc: SocketAddress?
     /// Leads to the guest's SSH server, where that can't be arranged later.
     var sshPort: Int?
@@ -22,7 +22,7 @@ struct Plan: Codable, Equatable {
     var portsFile: String?
     var layout: Layout?
     /// What is done to the host, in order.
-    var steps: [Effect]
+    var effects: [Effect]
     /// What runs beside the machine, in the order in which it is started.
     var services: [ServicePlan]
     var qemu: Command
@@ -51,7 +51,7 @@ struct Plan: Codable, Equatable {
 /// What a planner decides, and what follows from it: for the host, beside the machine, and for the user to know.
 struct PlanPart<Decision> {
     var decision: Decision
-    var steps: [Effect] = []
+    var effects: [Effect] = []
     var services: [ServicePlan] = []
     var notes: [String] = []
 }

@@ -46,7 +46,7 @@ struct ServicePlan: Codable, Equatable {
     /// Between being asked to end and being killed, in milliseconds; nil where nothing is lost by killing it at once.
     var timeToEnd: Int?
     /// What a killed one leaves on the host.
-    var leaves: [Change] = []
+    var leaves: [Effect] = []
     /// What ends the machine if the service can't be had; its last words follow the cause. nil for what is dispensable.
     var failure: Failure?
     /// What a machine is told to be like that has lost the service for good.

@@ -54,7 +54,7 @@ struct Arguments: Equatable {
     /// The container's interface that is the machine's eth0.
     var interface: String?
     var address: AddressRequest?
-    var nics: [NICRequest] = []
+    var nics: [GuestNICRequest] = []
     var netAll = false
     /// Whether the guest is given unfinished checksums.
     var nicOffload = false

@@ -93,7 +93,7 @@ enum AddressRequest: Equatable, Sendable {
 }
 
 /// One further NIC of the machine: `eth1=bridge`, `lan=tap:tap5,mac=…`.
-struct NICRequest: Equatable, Sendable {
+struct GuestNICRequest: Equatable, Sendable {
     /// The container's interface; or, where the mode names what it joins, only a name.
     var interface: String
     var mode: NetworkMode

@@ -1,12 +1,12 @@
 import CLinux
 import Glibc
 
-extension Facts {
+extension HostFacts {
     /// Reads what each start needs: some twenty small files.
     static func read(_ tree: FileTree = FileTree(), for arguments: Arguments, searchPath: String) throws(Failure)
-        -> Facts
+        -> HostFacts
     {
-        Facts(
+        HostFacts(
             cpu: CPU(tree), kvm: KVM(tree), memory: Memory(tree), hugepages: HugepagePool.all(tree),
             hugetlbfs: HugepagePool.mounts(tree),
             privileges: try Privileges(tree, qemuUser: arguments.qemuUser),
@@ -23,7 +23,7 @@ extension Facts {
     }
 }
 
-extension Facts.CPU {
+extension HostFacts.CPU {
     init(_ tree: FileTree) {
         var fields: [String: String] = [:]
         var count = 0
@@ -40,7 +40,7 @@ extension Facts.CPU {
     }
 }
 
-extension Facts.KVM {
+extension HostFacts.KVM {
     private static let device = "/dev/kvm"
 
     /// The device alone says little: with the pvm module it opens, and an ordinary guest kernel hangs at boot.
@@ -58,7 +58,7 @@ extension Facts.KVM {
     }
 }
 
-extension Facts.Memory {
+extension HostFacts.Memory {
     init(_ tree: FileTree) {
         var fields: [String: UInt64] = [:]
         for line in (tree.text("/proc/meminfo") ?? "").split(separator: "\n") {
@@ -75,9 +75,9 @@ extension Facts.Memory {
     }
 }
 
-extension Facts.HugepagePool {
+extension HostFacts.HugepagePool {
     /// Of each node, where the kernel tells; else of the machine.
-    static func all(_ tree: FileTree) -> [Facts.HugepagePool] {
+    static func all(_ tree: FileTree) -> [HostFacts.HugepagePool] {
         let nodes = tree.names("/sys/devices/system/node").filter {
             $0.hasPrefix("node") && Int($0.dropFirst(4)) != nil
         }
@@ -93,12 +93,12 @@ extension Facts.HugepagePool {
         }
     }
 
-    private static func pools(_ tree: FileTree, _ folder: String, node: Int?) -> [Facts.HugepagePool] {
+    private static func pools(_ tree: FileTree, _ folder: String, node: Int?) -> [HostFacts.HugepagePool] {
         tree.names(folder).compactMap { name in
             guard name.hasPrefix("hugepages-"), name.hasSuffix("kB"),
                 let kilobytes = UInt64(name.dropFirst("hugepages-".count).dropLast(2))
             else { return nil }
-            return Facts.HugepagePool(
+            return HostFacts.HugepagePool(
                 node: node, pageSize: ByteCount(kilobytes << 10),
                 total: tree.number("\(folder)/\(name)/nr_hugepages") ?? 0,
                 free: tree.number("\(folder)/\(name)/free_hugepages") ?? 0)
@@ -106,7 +106,7 @@ extension Facts.HugepagePool {
     }
 }
 
-extension Facts.Privileges {
+extension HostFacts.Privileges {
     init(_ tree: FileTree, qemuUser name: String) throws(Failure) {
         let inContainer =
             tree.exists("/.dockerenv") || tree.exists("/run/.containerenv")
@@ -145,7 +145,7 @@ extension User {
     }
 }
 
-extension Facts.Tools {
+extension HostFacts.Tools {
     /// Debian's names first, then those of other distributions.
     private static let firmware = [
         ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),

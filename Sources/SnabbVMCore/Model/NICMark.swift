@@ -1,6 +1,6 @@
 /// What a NIC's `driver_override` says while it is ours: whose it is, and how it was. It stays with the device when the
 /// container and its ledger are gone, every container sees it, and no driver of the kernel takes the NIC meanwhile.
-struct PortMark: Codable, Equatable {
+struct NICMark: Codable, Equatable {
     var machine: String
     /// The container's or host's name.
     var host: String

@@ -1,4 +1,4 @@
-extension Folders {
+extension MachinePaths {
     /// From the folder and the environment in which the launcher was started.
     init(_ arguments: Arguments, uid: UInt32) {
         var absolute = arguments

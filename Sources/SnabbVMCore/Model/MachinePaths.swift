@@ -1,5 +1,5 @@
 /// Every path of one machine.
-struct Folders: Codable, Equatable {
+struct MachinePaths: Codable, Equatable {
     /// Where all machines of this host are.
     var base: String
     /// The machine's disk and firmware variables: kept with --state, else given back.
@@ -67,7 +67,7 @@ struct Folders: Codable, Equatable {
     var disk: String { "\(disks)/disk.img" }
     var firmwareVariables: String { "\(disks)/firmware-variables.fd" }
     /// Everything that can be in the folder of disks that are not kept.
-    var diskFiles: [String] { [disk, firmwareVariables].flatMap { [$0, Step.unfinished($0)] } }
+    var diskFiles: [String] { [disk, firmwareVariables].flatMap { [$0, Effect.unfinished($0)] } }
     var record: String { "\(disks)/machine.json" }
 
     /// A socket's path has a place for 107 bytes in the kernel.

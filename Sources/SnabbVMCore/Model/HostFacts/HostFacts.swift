@@ -1,5 +1,5 @@
 /// What the host is, as far as a plan depends on it.
-struct Facts: Codable, Equatable {
+struct HostFacts: Codable, Equatable {
     var cpu: CPU
     var kvm: KVM
     var memory: Memory

@@ -1,5 +1,5 @@
 /// One NIC of the machine, beside its ports.
-struct NetworkPlan: Codable, Equatable {
+struct GuestNICPlan: Codable, Equatable {
     /// As the guest counts its interfaces.
     var name: String
     var mode: NetworkMode
