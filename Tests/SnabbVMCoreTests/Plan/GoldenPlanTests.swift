@@ -288,6 +288,9 @@ enum Golden {
         for (index, change) in zip(read, RecordedFilesTests.all).enumerated() {
             #expect(change.0 == change.1, "line \(index + 1)")
         }
+        // An older program reads the lines of this one as well.
+        let written = try read.map { try JSON(encoding: $0).text + "\n" }.joined()
+        #expect(try written == Golden.text("recorded/changes.ledger"))
     }
 
     /// All that one start of a bridged machine with --state changed.
