@@ -73,7 +73,7 @@ bench-switch: bench-packages release
 
 lint:
 	$(SWIFT) format lint --strict --recursive Sources Tests Package.swift
-	SWIFT=$(SWIFT) Tests/lint/imports
+	SWIFT=$(SWIFT) Tests/lint/imports --check
 
 # Draws in ARCHITECTURE.md which target imports which.
 imports:
