@@ -10,9 +10,33 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "CLoad"),
         .target(name: "CHost", linkerSettings: [.linkedLibrary("pci")]),
-        .target(name: "SnabbVMCore", dependencies: ["CHost", "CLibYAML", "CLinux", "CLoad"]),
+        .target(name: "Values"),
+        .target(name: "System", dependencies: ["CLinux", "Values"]),
+        .target(name: "Model", dependencies: ["Values"]),
+        .target(name: "Planning", dependencies: ["Values", "Model"]),
+        .target(name: "CloudInit", dependencies: ["CLibYAML", "Values", "System", "Model"]),
+        .target(name: "Host", dependencies: ["CHost", "CLinux", "Values", "System", "Model"]),
+        .target(name: "Images", dependencies: ["CLinux", "CLoad", "Values", "System", "Model"]),
+        .target(
+            name: "Supervision",
+            dependencies: ["CLinux", "Values", "System", "Model", "Planning", "Host", "Images"]),
+        .target(
+            name: "SnabbVMCore",
+            dependencies: [
+                "CLinux", "Values", "System", "Model", "Planning", "CloudInit", "Host", "Images", "Supervision",
+            ]),
         .executableTarget(name: "snabbvm", dependencies: ["SnabbVMCore"]),
-        .testTarget(name: "SnabbVMCoreTests", dependencies: ["SnabbVMCore", "CLinux"], exclude: ["Golden"]),
+        .testTarget(
+            name: "SnabbVMCoreTests",
+            dependencies: [
+                "Values", "System", "Model", "Planning", "CloudInit", "Host", "Images", "Supervision", "SnabbVMCore",
+                "CLinux",
+            ], exclude: ["Golden"]),
     ],
     swiftLanguageModes: [.v6]
 )
+
+// A file imports each module whose members it uses, and not only those whose types it names: so its imports say all.
+for target in package.targets where target.type == .regular {
+    target.swiftSettings = [.enableUpcomingFeature("MemberImportVisibility")]
+}

@@ -1,4 +1,10 @@
 import Glibc
+import Host
+import Images
+import Model
+import Planning
+import System
+import Values
 
 /// Brings the images that a machine needs and that are not here.
 struct Fetches {

@@ -1,5 +1,12 @@
 import CLinux
 import Glibc
+import Host
+import Images
+import Model
+import Planning
+import Supervision
+import System
+import Values
 
 /// The whole story: what was asked, what is there, what will be done, doing it, and giving everything back.
 public enum Launcher {

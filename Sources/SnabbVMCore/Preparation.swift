@@ -1,5 +1,13 @@
 import CLinux
+import CloudInit
 import Glibc
+import Host
+import Images
+import Model
+import Planning
+import Supervision
+import System
+import Values
 
 /// Gets what the plan must know and the machine must have: takes locks, brings images, makes a folder for one that is still
 /// coming. What it finds is complete as `Findings`, from which the plan follows.

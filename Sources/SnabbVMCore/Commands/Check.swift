@@ -1,3 +1,6 @@
+import Model
+import Values
+
 /// What `snabbvm check` says of the host: each line good, doubtful or missing, with the command that mends it.
 struct Check: Codable, Equatable {
     enum Verdict: String, Codable { case ok, warning, missing }

@@ -1,3 +1,9 @@
+import Host
+import Model
+import Planning
+import System
+import Values
+
 /// `snabbvm check`: what a machine needs of this host, and how much of it is there.
 enum CheckCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {

@@ -1,4 +1,8 @@
 import Glibc
+import Model
+import Supervision
+import System
+import Values
 
 /// `snabbvm console`: becomes a tmux client, or shows one stream.
 enum ConsoleCommand {

@@ -1,4 +1,10 @@
+import CLinux
 import Glibc
+import Host
+import Images
+import Model
+import System
+import Values
 
 /// The commands about the cache of images.
 enum ImagesCommand {

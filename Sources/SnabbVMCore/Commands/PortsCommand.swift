@@ -1,4 +1,7 @@
 import Glibc
+import Model
+import Supervision
+import Values
 
 /// `snabbvm ports`: what the NIC ports of a running machine do.
 enum PortsCommand {

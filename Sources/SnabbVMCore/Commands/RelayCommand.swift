@@ -1,3 +1,6 @@
+import Model
+import Supervision
+
 /// `snabbvm relay`: what a tmux window runs, one stream of the machine on the window's terminal.
 enum RelayCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {

@@ -1,4 +1,9 @@
 import Glibc
+import Host
+import Model
+import Supervision
+import System
+import Values
 
 /// `snabbvm release`: gives back what a launcher left that was killed: of one machine, of all, or these NICs.
 enum ReleaseCommand {

@@ -1,4 +1,8 @@
 import Glibc
+import Model
+import Supervision
+import System
+import Values
 
 /// `snabbvm ssh`: waits until the guest's SSH server answers, and becomes ssh.
 enum SSHCommand {

@@ -1,3 +1,7 @@
+import Model
+import Supervision
+import Values
+
 /// `snabbvm status`: how a running machine is.
 enum StatusCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {

@@ -1,3 +1,7 @@
+import Model
+import Supervision
+import Values
+
 /// `snabbvm stop`: asks a machine to end, and waits until it has.
 enum StopCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {

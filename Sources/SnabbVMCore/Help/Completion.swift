@@ -1,3 +1,6 @@
+import Model
+import Values
+
 /// What makes a shell complete the words of a command line: from the table of options and the list of verbs.
 enum Completion: String, CaseIterable {
     case bash, zsh, fish

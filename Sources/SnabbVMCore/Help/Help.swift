@@ -1,3 +1,6 @@
+import Model
+import Values
+
 /// The help text, from the table of options and the list of verbs.
 enum Help {
     static var text: String {

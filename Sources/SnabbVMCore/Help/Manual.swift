@@ -1,3 +1,6 @@
+import Model
+import Values
+
 /// The manual page, in the language of man(7), from the same tables as the help.
 enum Manual {
     static var text: String {

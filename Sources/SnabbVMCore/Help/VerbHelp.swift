@@ -1,3 +1,5 @@
+import Model
+
 /// What users are told of the verbs.
 extension Verb {
     /// Those for users.

@@ -1,3 +1,6 @@
+import Model
+import Values
+
 /// One option: its row makes the parser, the help and the environment name.
 struct OptionRow: Sendable {
     enum Scope: Sendable {

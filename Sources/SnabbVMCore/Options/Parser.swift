@@ -1,3 +1,6 @@
+import Model
+import Values
+
 /// Reads the environment, then the command line over it, both by the option table.
 enum Parser {
     static func parse(_ words: [String], environment: [String: String]) throws(Failure) -> Arguments {

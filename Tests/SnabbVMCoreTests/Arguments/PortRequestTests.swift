@@ -1,6 +1,14 @@
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 @Suite struct PortRequestTests {
     private func parse(_ text: String, _ environment: [String: String] = [:]) throws -> [PortRequest] {

@@ -2,7 +2,14 @@ import CLinux
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 @Suite struct LedgerTests {
     private let scratch = Scratch()

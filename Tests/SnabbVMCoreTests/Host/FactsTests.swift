@@ -1,7 +1,14 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 /// HostFacts are read from made-up folders: hosts that no test machine has.
 @Suite struct FactsTests {

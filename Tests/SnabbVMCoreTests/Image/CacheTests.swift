@@ -1,7 +1,14 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 /// What was fetched once: used again, shared, listed, checked, and never damaged.
 @Suite("The image cache", .enabled(if: WebServer.canRun, WebServer.missing), .serialized)

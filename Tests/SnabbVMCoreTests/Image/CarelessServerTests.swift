@@ -1,7 +1,14 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 /// Answers that break the rules of HTTP, secrets that could go astray, and files that mean to do harm.
 @Suite("What servers and files should not do", .enabled(if: WebServer.canRun, WebServer.missing), .serialized)

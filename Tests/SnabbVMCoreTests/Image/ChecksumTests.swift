@@ -1,6 +1,13 @@
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 @Suite struct ChecksumTests {
     private let a256 = String(repeating: "a1", count: 32)

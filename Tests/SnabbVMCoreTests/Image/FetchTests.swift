@@ -1,7 +1,14 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 /// From an address to a disk in the cache: the real program, and a server that misbehaves as it is told to.
 @Suite("Fetching images", .enabled(if: WebServer.canRun, WebServer.missing), .serialized)

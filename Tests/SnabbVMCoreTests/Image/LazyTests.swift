@@ -1,7 +1,14 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 /// Machines that run before their image is here. The demo is padded with noise, so that most of it is not needed to boot.
 @Suite(

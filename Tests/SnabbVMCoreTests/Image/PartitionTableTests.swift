@@ -1,6 +1,13 @@
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 @Suite struct PartitionTableTests {
     private static let size: UInt64 = 64 << 20

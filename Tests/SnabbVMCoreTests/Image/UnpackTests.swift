@@ -1,7 +1,14 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 @Suite(
     "Unpacking images", .enabled(if: Packing.hasTools, "one of \(Packing.tools.joined(separator: ", ")) is missing"))

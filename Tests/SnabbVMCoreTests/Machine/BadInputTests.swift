@@ -1,7 +1,15 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 /// Each wrong argument and missing part, through the real program: one line, its own exit code, nothing left behind.
 @Suite(.enabled(if: Parts.hasDemo, "the demo machine, QEMU, tmux or xorriso is missing (make demo)"), .serialized)

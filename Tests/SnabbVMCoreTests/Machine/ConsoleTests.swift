@@ -1,7 +1,13 @@
 import Foundation
 import Testing
 
-@testable import SnabbVMCore
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
+@testable import System
+@testable import Values
 
 /// What a person sees: a terminal (tmux, with the program in it), and VNC.
 @Suite(.enabled(if: Parts.hasDemo, "the demo machine, QEMU, tmux or xorriso is missing (make demo)"), .serialized)

@@ -1,6 +1,14 @@
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 /// What goes over the wire between a command and a launcher, which may be of different versions: these bytes stay.
 struct ControlRequestTests {

@@ -1,6 +1,11 @@
 import Testing
 
-@testable import SnabbVMCore
+@testable import Images
+@testable import Model
+@testable import Planning
+@testable import Supervision
+@testable import System
+@testable import Values
 
 struct MachinePhaseTests {
     private let wrong = Failure(.checksum, "boot", "image", "it is another")

@@ -1,7 +1,15 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 /// Real machines in a container's network: what they reach, what reaches them, and what is left when they are gone.
 @Suite(

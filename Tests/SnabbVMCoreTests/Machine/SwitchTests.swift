@@ -1,7 +1,15 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 /// What is cured of Snabb's vhost-user and drivers: each failure is shown without its cure, and its absence with it.
 @Suite(

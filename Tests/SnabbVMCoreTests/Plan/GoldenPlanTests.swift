@@ -1,7 +1,15 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 /// A command line on a made-up host, planned without a look at the real one. Its plan stands in files beside the tests,
 /// and may not change by a byte unless somebody means it to.

@@ -1,6 +1,14 @@
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 /// What is decided for the machine's NICs, without any network.
 struct NetworkPlanTests {

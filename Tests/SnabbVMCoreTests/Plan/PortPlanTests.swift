@@ -1,6 +1,14 @@
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 @Suite struct PortPlanTests {
     private func plan(_ ports: String..., options: [String] = [], change: (inout HostFacts) -> Void = { _ in }) throws

@@ -1,7 +1,15 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 /// What a container engine makes, in network namespaces: a host with the bridge docker0, on it a container and a peer, and
 /// a network beyond, to which the host routes.

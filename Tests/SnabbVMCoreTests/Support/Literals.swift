@@ -1,4 +1,11 @@
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 /// Addresses as tests write them; a wrong one ends the test.
 extension PCIAddress: ExpressibleByStringLiteral {

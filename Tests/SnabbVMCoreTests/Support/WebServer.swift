@@ -1,7 +1,15 @@
 import Foundation
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import System
+@testable import Values
 
 /// A program that runs while the test goes on, and that does not outlive it.
 final class Background {

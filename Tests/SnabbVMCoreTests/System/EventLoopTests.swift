@@ -1,7 +1,14 @@
 import Glibc
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import System
+@testable import Values
 
 @Suite struct EventLoopTests {
     /// Two pipes say something in the same turn. The handler that is called first closes the other one, and a new pipe,

@@ -1,7 +1,14 @@
 import Glibc
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Supervision
+@testable import Values
 
 struct IPAddressTests {
     @Test(arguments: [

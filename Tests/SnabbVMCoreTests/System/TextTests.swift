@@ -1,6 +1,12 @@
 import Testing
 
+@testable import CloudInit
+@testable import Host
+@testable import Images
+@testable import Model
+@testable import Planning
 @testable import SnabbVMCore
+@testable import Values
 
 @Suite struct TextTests {
     @Test(

@@ -1,0 +1,116 @@
+import Model
+import System
+import Values
+
+extension SeedSources {
+    /// cloud-init's own limit for what it fetches is smaller; anything beyond is a mistake, such as an image.
+    private static let largest = 16 << 20
+
+    package init(_ arguments: Arguments, files: FileFinder) throws(Failure) {
+        self.init()
+        if let name = arguments.userData {
+            let (path, bytes) = try SeedSources.read(name, "user-data", files)
+            userData = FileContent(bytes, from: path)
+            try inspectUserData(bytes, path)
+        }
+        if let name = arguments.metaData {
+            let (path, bytes) = try SeedSources.read(name, "meta-data", files)
+            metaData = FileContent(bytes, from: path)
+            metaDataValue = try SeedSources.mapping(bytes, "meta-data", path)
+        }
+        if let name = arguments.networkConfig {
+            let (path, bytes) = try SeedSources.read(name, "network-config", files)
+            networkConfig = FileContent(bytes, from: path)
+            _ = try SeedSources.mapping(bytes, "network-config", path)
+            if arguments.seedLabel == .config2 {
+                warnings.append(
+                    "network-config is read by NoCloud guests only, and --seed-label config-2 asks for ConfigDrive")
+            }
+        }
+        for key in arguments.sshKeys { sshKeys += try SeedSources.keys(key, files) }
+    }
+
+    private static func read(
+        _ name: String, _ what: String, _ files: FileFinder
+    ) throws(Failure) -> (path: String, bytes: [UInt8]) {
+        let path = try files.find(name, what: what, kind: .seed)
+        let bytes: [UInt8]
+        do throws(Errno) { bytes = try Files.read(path, limit: largest + 1) } catch {
+            throw Failure(.seed, "read \(what)", path, error)
+        }
+        if bytes.count > largest { throw Failure(.seed, "use \(what)", path, "it is larger than 16M") }
+        return (path, bytes)
+    }
+
+    private static func mapping(_ bytes: [UInt8], _ what: String, _ path: String) throws(Failure) -> JSON {
+        let value: JSON
+        do throws(YAMLSyntaxError) { value = try YAML.parse(bytes) } catch {
+            let place = "line \(error.line), column \(error.column)"
+            throw Failure(.seed, "use \(what)", path, "\(place): \(error.problem)", remedy: "correct the YAML there")
+        }
+        if value.object == nil { throw Failure(.seed, "use \(what)", path, "it is no YAML mapping (names and values)") }
+        return value
+    }
+
+    // MARK: - User-data
+
+    /// The first lines that cloud-init acts on; it passes over anything else without a word.
+    private static let beginnings = [
+        "#!", "#cloud-config", "#cloud-config-archive", "#cloud-boothook", "#include", "#include-once", "#part-handler",
+        "#upstart-job", "#cloud-config-jsonp", "## template:", "Content-Type:", "MIME-Version:", "Received:", "From ",
+    ]
+
+    private mutating func inspectUserData(_ bytes: [UInt8], _ path: String) throws(Failure) {
+        let shown = path.oneLine
+        if bytes.isEmpty { return warnings.append("user-data \(shown) is empty") }
+        if bytes.starts(with: [0x1f, 0x8b]) { return }
+        let firstLine = String(decoding: bytes.prefix { $0 != 0x0a }.prefix(200), as: UTF8.self).trimmed
+        let lowercased = firstLine.lowercased()
+        guard Self.beginnings.contains(where: { lowercased.hasPrefix($0.lowercased()) }) else {
+            let mark = bytes.starts(with: [0xef, 0xbb, 0xbf]) ? " behind a byte order mark" : ""
+            return warnings.append(
+                "cloud-init will ignore user-data \(shown): its first line\(mark) is '\(firstLine.prefix(40).oneLine)', "
+                    + "and not #cloud-config, #! or the like")
+        }
+        guard firstLine == "#cloud-config" || firstLine.hasPrefix("#cloud-config ") else { return }
+        let value: JSON
+        do throws(YAMLSyntaxError) { value = try YAML.parse(bytes) } catch {
+            throw Failure(
+                .seed, "use user-data", path, "line \(error.line), column \(error.column): \(error.problem)",
+                remedy: "correct the YAML there")
+        }
+        if value.object == nil, value != .null {
+            warnings.append("cloud-init will refuse user-data \(shown): it is no YAML mapping (names and values)")
+        }
+    }
+
+    // MARK: - SSH keys
+
+    private static let keyTypes = ["ssh-ed25519", "ssh-rsa", "ssh-dss", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "ssh-"]
+
+    /// A key itself, or a file of keys, one a line, as GitHub serves them.
+    private static func keys(_ text: String, _ files: FileFinder) throws(Failure) -> [String] {
+        if isKey(text) { return [text.trimmed] }
+        let (path, bytes) = try read(text, "SSH key", files)
+        let lines = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline).map { String($0).trimmed }
+        let keys = lines.filter { !$0.isEmpty && !$0.hasPrefix("#") }
+        if let wrong = keys.first(where: { !isKey($0) }) {
+            let secret = wrong.contains("PRIVATE KEY")
+            throw Failure(
+                .seed, "use SSH key", path,
+                secret ? "it is a private key" : "'\(wrong.prefix(30))' is no public key",
+                remedy: secret ? "give the public one, \(path).pub" : nil)
+        }
+        if keys.isEmpty { throw Failure(.seed, "use SSH key", path, "there is no key in it") }
+        return keys
+    }
+
+    private static func isKey(_ text: String) -> Bool {
+        let words = text.split(separator: " ")
+        return words.count >= 2 && keyTypes.contains { words[0].hasPrefix($0) }
+    }
+}
+
+extension Substring {
+    fileprivate var oneLine: String { String(self).oneLine }
+}

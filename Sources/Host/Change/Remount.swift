@@ -1,0 +1,26 @@
+import CLinux
+import Glibc
+import Model
+import System
+import Values
+
+extension Effect.Remount: Performable {
+    package func records(_ folders: MachinePaths) -> [Effect] { [.remount(self)] }
+
+    package func make(_ maker: inout EffectMaker) throws {
+        // The mount alone, if it is what can't be written to; else the file system, which others may have mounted too.
+        if clinux_remount(path, 1, 1) == 0, access(path, W_OK) == 0 { return }
+        do throws(Errno) { try Errno.check { clinux_remount(path, 1, 0) } } catch {
+            throw Failure(
+                .host, "mount anew, to write to it,", path, error,
+                remedy: "in a container: docker run --privileged, or -v /sys:/sys")
+        }
+    }
+
+    package func undo() {
+        // Another machine may need it to give its NICs back.
+        let devices = "/sys/bus/pci/devices"
+        let isNeeded = Files.names(devices).contains { NICMark(of: "\(devices)/\($0)") != nil }
+        if !isNeeded { _ = clinux_remount(path, 0, 1) }
+    }
+}

@@ -1,0 +1,20 @@
+import Glibc
+import Model
+import System
+import Values
+
+extension Effect.Setting: Performable {
+    package func records(_ folders: MachinePaths) -> [Effect] { [.setting(self)] }
+
+    package func make(_ maker: inout EffectMaker) throws {
+        try attempt("write", path) { () throws(Errno) in try Files.set(path, value) }
+    }
+
+    /// What somebody else has changed since is theirs.
+    package func undo() throws(Failure) {
+        guard try isHere(namespace, path), FileTree().line(path) == value else { return }
+        do throws(Errno) { try Files.set(path, before) } catch {
+            throw Failure(.cleanup, "write", path, error, remedy: "echo \(before) > \(path)")
+        }
+    }
+}

@@ -1,0 +1,98 @@
+import CHost
+import Glibc
+import Model
+import System
+import Values
+
+extension HostFacts.IOMMU {
+    package init(_ tree: FileTree) {
+        let words = (tree.line("/proc/cmdline") ?? "").split(separator: " ").map(String.init)
+        let folder = "/sys/kernel/iommu_groups"
+        let groups = tree.names(folder).compactMap { name -> Group? in
+            guard let number = Int(name) else { return nil }
+            let devices = tree.names("\(folder)/\(name)/devices")
+            let inUse = devices.filter { device in
+                let driver = tree.linkName("/sys/bus/pci/devices/\(device)/driver")
+                return driver.map { !["pcieport", "vfio-pci", "pci-stub"].contains($0) } ?? false
+            }
+            return Group(
+                number: number, type: tree.line("\(folder)/\(name)/type") ?? "unknown", devices: devices, inUse: inUse)
+        }
+        self.init(
+            units: tree.names("/sys/class/iommu"), groups: groups, asked: words.filter { $0.contains("iommu") })
+    }
+}
+
+extension HostFacts.NIC {
+    /// All network cards, and these other functions.
+    package static func all(_ tree: FileTree, and others: Set<PCIAddress> = []) throws(Failure) -> [HostFacts.NIC] {
+        let bus = "/sys/bus/pci"
+        guard tree.exists("\(bus)/devices") else { return [] }
+        return try scan(tree.path(bus)).compactMap { function, name in
+            let address = PCIAddress(
+                domain: function.domain, bus: function.bus, device: function.device, function: function.function)
+            let deviceClass = part(function.class_id, 4)
+            guard deviceClass.hasPrefix("02") || others.contains(address) else { return nil }
+            return HostFacts.NIC(
+                tree, address, id: "\(part(function.vendor_id, 4)):\(part(function.device_id, 4))", name: name,
+                deviceClass: deviceClass)
+        }.sorted { $0.address < $1.address }
+    }
+
+    private init(_ tree: FileTree, _ address: PCIAddress, id: String, name: String, deviceClass: String) {
+        let folder = "/sys/bus/pci/devices/\(address)"
+        let override = tree.line("\(folder)/driver_override")
+        self.init(
+            address: address, id: id, name: name, deviceClass: deviceClass,
+            driver: tree.linkName("\(folder)/driver"),
+            iommuGroup: tree.linkName("\(folder)/iommu_group").flatMap { Int($0) },
+            numaNode: tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 },
+            interfaces: HostFacts.NIC.interfaces(of: folder, tree),
+            override: override == "(null)" || override == "" ? nil : override,
+            isBusMaster: (try? PCIConfiguration(tree.path(folder)))?.isBusMaster ?? false)
+        virtualFunctions = tree.number("\(folder)/sriov_numvfs") ?? 0
+        if driver == "vfio-pci", let iommuGroup {
+            isOpenByVFIO = HostFacts.NIC.isBusy(tree.path("/dev/vfio/\(iommuGroup)"))
+        }
+    }
+
+    /// The interfaces of a device by its folder; virtio has a device of its own in between.
+    static func interfaces(of folder: String, _ tree: FileTree) -> [String] {
+        let virtio = tree.names(folder).filter { $0.hasPrefix("virtio") }
+        return ([folder] + virtio.map { "\(folder)/\($0)" }).flatMap { tree.names("\($0)/net") }
+    }
+
+    /// vfio lets one process at a time open a group.
+    private static func isBusy(_ path: String) -> Bool {
+        do throws(Errno) {
+            _ = try Descriptor.open(path, O_RDWR)
+            return false
+        } catch {
+            return error == .busy
+        }
+    }
+
+    private static func part(_ value: some UnsignedInteger, _ digits: Int) -> String {
+        hexadecimal(UInt64(value), digits: digits)
+    }
+
+    private static func scan(_ path: String) throws(Failure) -> [(function: chost_pci_function, name: String)] {
+        var capacity = 256
+        while true {
+            var functions = [chost_pci_function](repeating: chost_pci_function(), count: capacity)
+            var names = [CChar](repeating: 0, count: capacity * Int(chost_pci_name_size))
+            var message = [CChar](repeating: 0, count: 256)
+            let count = Int(chost_pci_scan(path, &functions, &names, Int32(capacity), &message, message.count))
+            if count < 0 { throw Failure(.host, "read the PCI devices in", path, text(message[...])) }
+            if count <= capacity {
+                let size = Int(chost_pci_name_size)
+                return (0..<count).map { (functions[$0], text(names[$0 * size..<($0 + 1) * size])) }
+            }
+            capacity = count
+        }
+    }
+
+    private static func text(_ characters: ArraySlice<CChar>) -> String {
+        String(decoding: characters.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+}

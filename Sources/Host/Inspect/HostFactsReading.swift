@@ -1,0 +1,172 @@
+import CLinux
+import Glibc
+import Model
+import System
+import Values
+
+extension HostFacts {
+    /// Reads what each start needs: some twenty small files.
+    package static func read(_ tree: FileTree = FileTree(), for arguments: Arguments, searchPath: String)
+        throws(Failure)
+        -> HostFacts
+    {
+        HostFacts(
+            cpu: CPU(tree), kvm: KVM(tree), memory: Memory(tree), hugepages: HugepagePool.all(tree),
+            hugetlbfs: HugepagePool.mounts(tree),
+            privileges: try Privileges(tree, qemuUser: arguments.qemuUser),
+            tools: Tools(tree, qemu: arguments.qemu, searchPath: searchPath))
+    }
+
+    /// Reads also what ports are made of.
+    package mutating func addDevices(_ tree: FileTree = FileTree(), and others: Set<PCIAddress> = []) throws(Failure) {
+        iommu = IOMMU(tree)
+        nics = try NIC.all(tree, and: others)
+        interfaces = Interface.all(tree)
+        topology = Topology(tree)
+        pciAccess = PCIAccess(tree, capabilities: privileges.capabilities)
+    }
+}
+
+extension HostFacts.CPU {
+    package init(_ tree: FileTree) {
+        var fields: [String: String] = [:]
+        var count = 0
+        for line in (tree.text("/proc/cpuinfo") ?? "").split(separator: "\n") {
+            let parts = line.split(separator: ":", maxSplits: 1).map { String($0).trimmed }
+            guard let name = parts.first else { continue }
+            if name == "processor" { count += 1 }
+            if fields[name] == nil { fields[name] = parts.count > 1 ? parts[1] : "" }
+        }
+        let isSandyBridge =
+            fields["vendor_id"] == "GenuineIntel" && fields["cpu family"] == "6"
+            && ["42", "45"].contains(fields["model"])
+        self.init(model: fields["model name"] ?? "unknown", count: max(count, 1), isSandyBridge: isSandyBridge)
+    }
+}
+
+extension HostFacts.KVM {
+    private static let device = "/dev/kvm"
+
+    /// The device alone says little: with the pvm module it opens, and an ordinary guest kernel hangs at boot.
+    package init(_ tree: FileTree) {
+        self.init(state: .absent, modules: tree.names("/sys/module").filter { $0.hasPrefix("kvm") })
+        guard let status = try? Files.status(tree.path(Self.device)) else { return }
+        if status.st_mode & 0o060 == 0o060 { group = status.st_gid }
+        forAnyone = status.st_mode & 0o006 == 0o006
+        do throws(Errno) {
+            _ = try Descriptor.open(tree.path(Self.device), O_RDWR)
+            state = modules.contains("kvm_intel") || modules.contains("kvm_amd") ? .usable : .cannotRunGuests
+        } catch {
+            if error == .denied || error == .notPermitted { state = .notPermitted }
+        }
+    }
+}
+
+extension HostFacts.Memory {
+    package init(_ tree: FileTree) {
+        var fields: [String: UInt64] = [:]
+        for line in (tree.text("/proc/meminfo") ?? "").split(separator: "\n") {
+            let parts = line.split(whereSeparator: { $0 == ":" || $0 == " " })
+            if parts.count > 1, let kilobytes = UInt64(parts[1]) { fields[String(parts[0])] = kilobytes }
+        }
+        self.init(
+            total: ByteCount((fields["MemTotal"] ?? 0) << 10),
+            available: ByteCount((fields["MemAvailable"] ?? fields["MemFree"] ?? 0) << 10))
+        let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        let limits = files.compactMap { tree.line($0).flatMap(UInt64.init) }
+        // Without a limit the second file holds a number beyond any machine.
+        if let smallest = limits.min(), smallest < total.bytes { limit = ByteCount(smallest) }
+    }
+}
+
+extension HostFacts.HugepagePool {
+    /// Of each node, where the kernel tells; else of the machine.
+    static func all(_ tree: FileTree) -> [HostFacts.HugepagePool] {
+        let nodes = tree.names("/sys/devices/system/node").filter {
+            $0.hasPrefix("node") && Int($0.dropFirst(4)) != nil
+        }
+        if nodes.isEmpty { return pools(tree, "/sys/kernel/mm/hugepages", node: nil) }
+        return nodes.flatMap { pools(tree, "/sys/devices/system/node/\($0)/hugepages", node: Int($0.dropFirst(4))) }
+    }
+
+    static func mounts(_ tree: FileTree) -> [String] {
+        (tree.text("/proc/mounts") ?? "").split(separator: "\n").compactMap { line in
+            let fields = line.split(separator: " ")
+            guard fields.count > 3, fields[2] == "hugetlbfs" else { return nil }
+            return "\(fields[1]) (\(fields[3]))"
+        }
+    }
+
+    private static func pools(_ tree: FileTree, _ folder: String, node: Int?) -> [HostFacts.HugepagePool] {
+        tree.names(folder).compactMap { name in
+            guard name.hasPrefix("hugepages-"), name.hasSuffix("kB"),
+                let kilobytes = UInt64(name.dropFirst("hugepages-".count).dropLast(2))
+            else { return nil }
+            return HostFacts.HugepagePool(
+                node: node, pageSize: ByteCount(kilobytes << 10),
+                total: tree.number("\(folder)/\(name)/nr_hugepages") ?? 0,
+                free: tree.number("\(folder)/\(name)/free_hugepages") ?? 0)
+        }
+    }
+}
+
+extension HostFacts.Privileges {
+    init(_ tree: FileTree, qemuUser name: String) throws(Failure) {
+        let inContainer =
+            tree.exists("/.dockerenv") || tree.exists("/run/.containerenv")
+            || (tree.text("/proc/1/environ") ?? "").split(separator: "\0").contains { $0.hasPrefix("container=") }
+            || Environment.current["KUBERNETES_SERVICE_HOST"] != nil
+        let status = (tree.text("/proc/self/status") ?? "").split(separator: "\n")
+        let effective = status.first { $0.hasPrefix("CapEff:") }?.split(separator: "\t").last
+        self.init(
+            uid: geteuid(), inContainer: inContainer,
+            firstUnprivilegedPort: tree.number("/proc/sys/net/ipv4/ip_unprivileged_port_start") ?? 1024,
+            capabilities: effective.flatMap { UInt64($0, radix: 16) } ?? 0,
+            hasTun: access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0)
+        guard uid == 0, let user = try User.named(name, in: tree) else { return }
+        if !canRunOthers, name != Arguments().qemuUser {
+            throw Failure(
+                .host, "run QEMU as", name, "that needs the rights \(Self.namesToRunOthers)",
+                remedy: inContainer ? "docker run with --cap-add for each, or without --cap-drop" : nil)
+        }
+        // Root who can't have others run programs leaves QEMU no right all the same.
+        qemuUser = canRunOthers ? user : User(uid: uid, gid: getegid())
+    }
+}
+
+extension User {
+    /// nil for root: then nothing changes.
+    static func named(_ name: String, in tree: FileTree) throws(Failure) -> User? {
+        for line in (tree.text("/etc/passwd") ?? "").split(separator: "\n") {
+            let fields = line.split(separator: ":", omittingEmptySubsequences: false)
+            guard fields.count > 3, fields[0] == name || fields[2] == name,
+                let uid = UInt32(fields[2]), let gid = UInt32(fields[3])
+            else { continue }
+            return uid == 0 ? nil : User(uid: uid, gid: gid)
+        }
+        if let uid = UInt32(name) { return uid == 0 ? nil : User(uid: uid, gid: uid) }
+        throw Failure(.usage, "run QEMU as", "'\(name)'", "no such user", remedy: "choose another with --qemu-user")
+    }
+}
+
+extension HostFacts.Tools {
+    /// Debian's names first, then those of other distributions.
+    private static let firmware = [
+        ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+        ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+        ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
+        ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+    ]
+
+    init(_ tree: FileTree, qemu: String, searchPath: String) {
+        let find = { Files.findProgram($0, path: searchPath) }
+        let findForRoot = { Files.findProgramForRoot($0, path: searchPath) }
+        self.init(
+            qemu: find(qemu), qemuImg: find("qemu-img"), xorriso: find("xorriso"), tmux: find("tmux"),
+            cp: find("cp"), snabb: find("snabb"), ip: findForRoot("ip"), nft: findForRoot("nft"),
+            dnsmasq: findForRoot("dnsmasq"), passt: find("passt"), testpmd: find("dpdk-testpmd"))
+        if let pair = Self.firmware.first(where: { tree.exists($0.0) && tree.exists($0.1) }) {
+            (firmwareCode, firmwareVariables) = pair
+        }
+    }
+}

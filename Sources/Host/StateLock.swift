@@ -1,0 +1,21 @@
+import Glibc
+import Model
+import System
+import Values
+
+extension MachinePaths {
+    /// One machine at a time has a --state folder, whatever the machines' names are: its lock, while it is held. A new
+    /// folder stays only if something comes to be in it.
+    package func lockState(_ ledger: Ledger) throws(Failure) -> Descriptor? {
+        guard disksAreKept else { return nil }
+        try ledger.record(Files.missingFolders(disks).map { .folder(path: $0, isShared: true) })
+        do throws(Errno) {
+            try Files.makeFolders(disks, mode: 0o700)
+            let folder = try Descriptor.open(disks, O_RDONLY | O_DIRECTORY)
+            if try folder.tryLock() { return folder }
+        } catch {
+            throw Failure(.host, "use", "--state \(disks)", error)
+        }
+        throw Failure(.busy, "use", "--state \(disks)", "another machine has it", remedy: "choose another folder")
+    }
+}

@@ -1,0 +1,268 @@
+import CLinux
+import Glibc
+import Model
+import System
+import Values
+
+/// The folder of fetched images. A file has its final name only when it is whole and was found right.
+package struct ImageCache {
+    /// What is known of a finished image.
+    package struct Record: Codable {
+        /// Where it came from, without a login.
+        package var source: String
+        var validators: Validators
+        /// Of the file as it was fetched, and of the disk that was in it, where that is another one.
+        package var digest: Digest?
+        package var content: Digest?
+        package var packer: String?
+        var member: String?
+        package var image: DiskImage
+        /// Nanoseconds since 1970.
+        package var fetched: Int64
+        /// Until it is known to be on the disk, its content is only trusted in this boot.
+        var boot: String?
+        /// Whose word it was found to agree with.
+        var checkedBy: String?
+    }
+
+    package struct Entry {
+        package var stem: String
+        package var record: Record
+        package var path: String
+    }
+
+    package let folder: String
+
+    package init(folder: String) {
+        self.folder = folder
+    }
+
+    /// Held by the one process that fetches from a source.
+    final class Lock {
+        private let path: String
+        private let madeFolders: [String]
+        private var file: HeldDescriptor?
+
+        fileprivate init(_ path: String, _ file: HeldDescriptor, madeFolders: [String]) {
+            self.path = path
+            self.madeFolders = madeFolders
+            self.file = file
+        }
+
+        /// Who waits for it sees that its name is gone, and makes a new one. A folder in which nothing came to be goes too.
+        func release() {
+            if file == nil { return }
+            unlink(path)
+            file = nil
+            for folder in madeFolders.reversed() { rmdir(folder) }
+        }
+    }
+
+    func lock(_ stem: String, onWait: () -> Void) throws(Failure) -> Lock {
+        try lock(stem) { () -> Bool in
+            onWait()
+            return true
+        }!
+    }
+
+    /// nil where another has it.
+    private func lockAtOnce(_ stem: String) throws(Failure) -> Lock? { try lock(stem) { false } }
+
+    private func lock(_ stem: String, waits: () -> Bool) throws(Failure) -> Lock? {
+        let path = lockPath(stem)
+        var madeFolders: [String] = []
+        do throws(Errno) {
+            while true {
+                madeFolders += Files.missingFolders(folder)
+                // Images hold what their makers put into them.
+                try Files.makeFolders(folder, mode: 0o700)
+                switch try ImageCache.lockedFile(path, waits) {
+                case .locked(let file): return Lock(path, file, madeFolders: madeFolders)
+                case .busy: return nil
+                case .gone: continue
+                }
+            }
+        } catch {
+            throw Failure(
+                .host, "write", path, error, remedy: error.isRefusal ? "choose another place with --cache" : nil)
+        }
+    }
+
+    private enum Attempt {
+        case locked(HeldDescriptor)
+        case busy
+        /// Another's end took away the file, or the empty folder.
+        case gone
+    }
+
+    private static func lockedFile(_ path: String, _ waits: () -> Bool) throws(Errno) -> Attempt {
+        let raw = clinux_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        if raw < 0, Errno.last == .notFound { return .gone }
+        let file = Descriptor(try Errno.check { raw })
+        if try !file.tryLock() {
+            if !waits() { return .busy }
+            try Errno.check { flock(file.raw, LOCK_EX) }
+        }
+        let ours = try file.status()
+        guard let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev else {
+            return .gone
+        }
+        return .locked(HeldDescriptor(file))
+    }
+
+    /// The files of one source: a name for people, and a digest of what makes it another source.
+    static func stem(name: String, source: String) -> String {
+        let plain = name.map { $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) ? $0 : "_" }
+        let start = String(plain.drop { $0 == "." }.prefix(80))
+        return (start.isEmpty ? "image" : start) + "-" + hexadecimal(stableDigest("image", source) >> 32, digits: 8)
+    }
+
+    func lockPath(_ stem: String) -> String { "\(folder)/\(stem).lock" }
+    func partPath(_ stem: String) -> String { "\(folder)/\(stem).part" }
+    func newPath(_ stem: String) -> String { "\(folder)/\(stem).new" }
+
+    // MARK: - Finished images
+
+    package static let diskSuffix = ".disk"
+
+    func diskPath(_ stem: String, version: UInt64) -> String {
+        "\(folder)/\(stem)-\(hexadecimal(version >> 32, digits: 8))\(ImageCache.diskSuffix)"
+    }
+
+    private func recordPath(_ path: String) -> String { String(path.dropLast(ImageCache.diskSuffix.count)) + ".json" }
+
+    /// Oldest first.
+    package var entries: [Entry] {
+        Files.names(folder).filter { $0.hasSuffix(ImageCache.diskSuffix) }.compactMap { name in
+            let path = "\(folder)/\(name)"
+            guard let text = FileTree().text(recordPath(path)),
+                var record = try? JSON(parsing: text).decode(Record.self)
+            else { return nil }
+            // The folder may be mounted elsewhere by now.
+            record.image.path = path
+            return Entry(stem: String(name.dropLast(ImageCache.diskSuffix.count)), record: record, path: path)
+        }.sorted { ($0.record.fetched, $0.stem) < ($1.record.fetched, $1.stem) }
+    }
+
+    /// The newest of a source; with a digest, the newest of those that have it.
+    func newest(_ stem: String, of source: String, with digest: Digest? = nil) -> Entry? {
+        entries.last {
+            $0.stem.dropLast(9) == stem && $0.record.source == source && $0.isTrusted
+                && (digest == nil || $0.record.digest == digest)
+        }
+    }
+
+    /// Where nobody named the folder, another user may have made it first, with images of his own.
+    func refuseStrangers() throws(Failure) {
+        guard let status = try? Files.status(folder) else { return }
+        if [0, geteuid()].contains(status.st_uid), status.st_mode & 0o022 == 0 { return }
+        throw Failure(
+            .host, "trust", folder, "it belongs to another user, or others may write it",
+            remedy: "choose a folder of your own with --cache")
+    }
+
+    func write(_ record: Record, for path: String) throws(Failure) {
+        do {
+            let text = try JSON(encoding: record).prettyText + "\n"
+            try Files.replace(recordPath(path), Array(text.utf8), mode: 0o600)
+        } catch {
+            throw Failure(.host, "write", recordPath(path), error as? Errno ?? Errno.last)
+        }
+    }
+
+    package func remove(_ entry: Entry) throws(Failure) {
+        do throws(Errno) {
+            let file = try Descriptor.open(entry.path, O_RDONLY)
+            guard try file.tryLock() else {
+                throw Errno(code: EBUSY)
+            }
+            // The record first: without one it is no image.
+            for path in [recordPath(entry.path), entry.path] { try Errno.check { unlink(path) } }
+        } catch {
+            if error == .busy {
+                throw Failure(
+                    .busy, "remove image", entry.stem, "a running machine has it", remedy: "stop the machine first")
+            }
+            throw Failure(.host, "remove", entry.path, error)
+        }
+    }
+
+    /// Held by who uses the image, so that nobody removes it.
+    package static func hold(_ path: String) throws(Failure) -> HeldDescriptor {
+        do throws(Errno) {
+            let file = try Descriptor.open(path, O_RDONLY)
+            try Errno.check { flock(file.raw, LOCK_SH) }
+            return HeldDescriptor(file)
+        } catch {
+            throw Failure(.image, "open", path, error)
+        }
+    }
+
+    // MARK: - Those on their way
+
+    package struct Partial {
+        package var stem: String
+        package var record: PartialFile.Record
+    }
+
+    package var partials: [Partial] {
+        Files.names(folder).filter { $0.hasSuffix(".part") }.sorted().compactMap { name in
+            guard let text = FileTree().text("\(folder)/\(name).json"),
+                let record = try? JSON(parsing: text).decode(PartialFile.Record.self)
+            else { return nil }
+            return Partial(stem: String(name.dropLast(5)), record: record)
+        }
+    }
+
+    package func remove(_ partial: Partial) throws(Failure) {
+        guard let lock = try lockAtOnce(partial.stem) else {
+            throw Failure(.busy, "remove image", partial.stem, "it is being fetched", remedy: "stop that first")
+        }
+        PartialFile.remove(partPath(partial.stem))
+        for path in strays(partial.stem) { unlink(path) }
+        lock.release()
+    }
+
+    /// What a killed unpacker leaves.
+    private func strays(_ stem: String) -> [String] { ["", ".layer", ".text"].map { newPath(stem) + $0 } }
+
+    /// What nobody can use: of fetches that were killed, and images without a record or records without one.
+    package func removeStrays() throws(Failure) {
+        let names = Files.names(folder)
+        let kept = Set(entries.map(\.stem))
+        for name in names {
+            guard let dot = name.lastIndex(of: "."), let stem = ImageCache.stem(in: name) else { continue }
+            let isFinished = [".disk", ".json"].contains(name[dot...]) && !name.hasSuffix(".part.json")
+            if name.hasSuffix(".json.new"), !name.hasSuffix(".part.json.new") {
+                unlink("\(folder)/\(name)")
+            } else if isFinished {
+                if !kept.contains(String(name[..<dot])) { unlink("\(folder)/\(name)") }
+            } else if let lock = try lockAtOnce(stem) {
+                PartialFile.remove(partPath(stem))
+                for path in strays(stem) { unlink(path) }
+                lock.release()
+            }
+        }
+    }
+
+    /// NAME-KEY, where it is a file of ours: the key is eight digits, and a version eight more.
+    private static func stem(in name: String) -> String? {
+        let suffixes = [
+            ".part.json.new", ".part.json", ".json.new", ".part", ".new.layer", ".new.text", ".new", ".lock", ".disk",
+            ".json",
+        ]
+        guard let suffix = suffixes.first(where: name.hasSuffix) else { return nil }
+        let stem = name.dropLast(suffix.count)
+        let key = stem.suffix(9)
+        guard key.count == 9, key.first == "-", key.dropFirst().allSatisfy(\.isHexDigit) else { return nil }
+        return String(stem)
+    }
+}
+
+extension ImageCache.Entry {
+    /// What was only in memory when the host crashed may be lost.
+    var isTrusted: Bool {
+        let size = (try? Files.status(path)).map { UInt64($0.st_size) }
+        return size == record.image.fileSize && (record.boot == nil || record.boot == PartialFile.boot)
+    }
+}

@@ -1,0 +1,148 @@
+import CLinux
+import Glibc
+import System
+import Values
+
+/// What tells one state of a file on a server from another.
+package struct Validators: Codable, Equatable {
+    var etag: String?
+    var lastModified: String?
+    package var length: UInt64?
+    /// The date is in whole seconds: only one that was past when it was told is of one state of the file.
+    var isDateStrong: Bool?
+
+    /// A weak tag says that two files mean the same, not that they are the same bytes.
+    private var strongTag: String? { etag.flatMap { $0.hasPrefix("W/") ? nil : $0 } }
+
+    /// For If-Range: with it a server sends the rest of this file or the whole of another one, never a mixture.
+    var condition: String? { strongTag ?? (isDateStrong == true ? lastModified : nil) }
+
+    /// The header lines that ask for a file only if it is another one; for that a weak tag will do.
+    var onlyIfChanged: [String] {
+        [etag.map { "If-None-Match: \($0)" }, lastModified.map { "If-Modified-Since: \($0)" }].compactMap(\.self)
+    }
+
+    /// Whether bytes of one can stand beside bytes of the other.
+    func isSameFile(as other: Validators) -> Bool {
+        if let length, let theirs = other.length, length != theirs { return false }
+        if let tag = strongTag, let theirs = other.strongTag { return tag == theirs }
+        return lastModified == other.lastModified && etag == other.etag
+    }
+}
+
+/// A file on its way here, with a record beside it, so that whoever comes next goes on from where this one broke off.
+package final class PartialFile {
+    package struct Record: Codable {
+        package var source: String
+        package var validators = Validators()
+        package var present = Spans()
+        var digest: DigestState?
+        /// What was written without being synced does not outlive the host's crash.
+        var boot: String
+        /// The time that the finished file is to have, whenever that is.
+        var begun: Int64
+    }
+
+    package let path: String
+    private(set) var record: Record
+    let file: Descriptor
+    /// The host has crashed since: what was not synced may be lost.
+    let isOfOtherBoot: Bool
+    private var unsaved: UInt64 = 0
+    private var nextSave = ContinuousClock.now
+
+    var present: Spans { record.present }
+    var length: UInt64? { record.validators.length }
+    var isWhole: Bool { length.map { present.prefix >= $0 } ?? false }
+    /// What followers may read.
+    var frontier: UInt64 { present.prefix }
+    /// What was kept of a digest, as long as the bytes are there that it is of.
+    var digest: DigestState? { record.digest.flatMap { $0.offset <= frontier ? $0 : nil } }
+
+    /// `trustsCrash` says that a digest is going to be compared, so that bytes written before a crash may be tried.
+    init(_ path: String, source: String, trustsCrash: Bool) throws(Failure) {
+        self.path = path
+        do throws(Errno) {
+            file = try Descriptor.open(path, O_RDWR | O_CREAT | O_NOFOLLOW)
+        } catch {
+            throw Failure(.host, "write", path, error)
+        }
+        let boot = PartialFile.boot
+        record = Record(source: source, boot: boot, begun: Files.timeNow)
+        guard let text = FileTree().text(path + ".json"),
+            let found = try? JSON(parsing: text).decode(Record.self),
+            let status = try? file.status(), found.source == source, found.boot == boot || trustsCrash,
+            found.present.ranges.last?.upperBound ?? 0 <= UInt64(status.st_size),
+            found.validators.length ?? 0 <= UInt64(Int64.max)
+        else {
+            isOfOtherBoot = false
+            return
+        }
+        isOfOtherBoot = found.boot != boot
+        record = found
+        // The digest is of bytes that were in memory then. The boot stays the old one until all of it has been compared.
+        if isOfOtherBoot { record.digest = nil }
+    }
+
+    static var boot: String { FileTree().line("/proc/sys/kernel/random/boot_id") ?? "" }
+
+    /// Begins anew, with the file that the server has now.
+    func reset(_ validators: Validators) throws(Failure) {
+        record = Record(
+            source: record.source, validators: validators, boot: PartialFile.boot, begun: Files.timeNow)
+        do throws(Errno) { try Errno.check { ftruncate(file.raw, 0) } } catch {
+            throw Failure(.host, "write", path, error)
+        }
+        try save()
+    }
+
+    func setLength(_ length: UInt64) { record.validators.length = length }
+    func setDigest(_ state: DigestState) { record.digest = state }
+
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Failure) {
+        var done = 0
+        do throws(Errno) {
+            while done < bytes.count {
+                done += try Errno.check {
+                    pwrite(file.raw, bytes.baseAddress! + done, bytes.count - done, off_t(offset) + off_t(done))
+                }
+            }
+        } catch {
+            throw Failure(.host, "write", path, error, remedy: "choose another place with --cache")
+        }
+        record.present.insert(offset..<offset + UInt64(bytes.count))
+        unsaved += UInt64(bytes.count)
+        if unsaved >= PartialFile.saveEvery, ContinuousClock.now >= nextSave { try save() }
+    }
+
+    var hasUnsaved: Bool { unsaved > 0 }
+
+    /// So much is fetched twice at most when the launcher is killed.
+    private static let saveEvery: UInt64 = 256 << 10
+
+    /// A killed launcher leaves the old record or the new one.
+    func save() throws(Failure) {
+        let start = ContinuousClock.now
+        do {
+            try Files.replace(path + ".json", Array("\(try JSON(encoding: record).text)\n".utf8), mode: 0o600)
+        } catch {
+            throw Failure(.host, "write", path + ".json", error as? Errno ?? Errno.last)
+        }
+        unsaved = 0
+        // However long the record is, keeping it takes a twentieth of the time at most.
+        let end = ContinuousClock.now
+        nextSave = end + max(.milliseconds(4), (end - start) * 20)
+    }
+
+    /// Gives a file the time that was promised for it.
+    static func stamp(_ descriptor: Int32, _ time: Int64) throws(Errno) {
+        let one = timespec(tv_sec: Int(time / 1_000_000_000), tv_nsec: Int(time % 1_000_000_000))
+        let both = [one, one]
+        try Errno.check { futimens(descriptor, both) }
+    }
+
+    static func remove(_ path: String) {
+        unlink(path)
+        for suffix in [".json", ".json.new"] { unlink(path + suffix) }
+    }
+}

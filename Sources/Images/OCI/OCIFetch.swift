@@ -1,0 +1,144 @@
+import CLinux
+import Glibc
+import Model
+import System
+import Values
+
+/// A disk out of a container image, from a layout in a folder or an archive of one.
+struct OCIFetch {
+    private let worker: FetchWorker
+    private let path: String
+    private let tag: String?
+    /// Where KubeVirt's containerDisk has it.
+    private static let diskFolder = "disk"
+    private static let longestText: UInt64 = 8 << 20
+
+    init(_ worker: FetchWorker, _ path: String, _ tag: String?) {
+        self.worker = worker
+        self.path = path
+        self.tag = tag
+    }
+
+    /// A layer by its name in the archive or layout, and its digest where the image tells it.
+    private struct Layer {
+        var name: String
+        var digest: Digest?
+    }
+
+    func run(_ known: ImageCache.Entry?, _ expected: Digest?) throws {
+        if let expected {
+            // A folder has no digest, and what is in it has its own.
+            if Files.isFolder(path) {
+                throw Failure(
+                    .usage, "use", "--checksum", "\(path) is a folder",
+                    remedy: "leave it out: the blobs of a layout carry their digests")
+            }
+            try worker.compare(file: path, expected)
+        }
+        let (layers, version) = try layers()
+        let validators = Validators(etag: "\"\(version)\"")
+        if let known, known.record.validators == validators { return try worker.use(known, nil) }
+        var removed: [String] = []
+        for layer in layers {
+            if try take(layer, validators, &removed) { return }
+            if removed.contains("\(OCIFetch.diskFolder)/") { break }
+        }
+        throw Failure(
+            .image, "use image", worker.request.shown, "none of its layers has a disk in /\(OCIFetch.diskFolder)",
+            remedy: "give an image made as a containerDisk")
+    }
+
+    private func layers() throws -> (layers: [Layer], version: String) {
+        guard let index = try text("index.json") else {
+            guard let list = try text("manifest.json") else {
+                throw Failure(
+                    .image, "use image", path, "it is no OCI layout and no archive of one: it has no index.json")
+            }
+            if Files.isFolder(path) {
+                throw Failure(
+                    .image, "use image", path, "it is an unpacked archive of docker save",
+                    remedy: "give the archive itself")
+            }
+            let names = try DockerArchive(list, path: path).layers(tag: tag)
+            return (names.map { Layer(name: $0) }, names.joined(separator: " ") + (try fileMark()))
+        }
+        let found = try OCIIndex(index, path: path).manifest(tag: tag) { descriptor throws(Failure) in
+            try blob(descriptor)
+        }
+        let layers = try OCIManifest(try blob(found), path: path).layers
+        return (layers.map { Layer(name: $0.blobPath, digest: $0.digest) }, found.digest.hex)
+    }
+
+    /// Names of layers are no digests in all archives.
+    private func fileMark() throws(Failure) -> String {
+        let (status, _) = try ImageInspection.open(path)
+        return " \(status.st_size) \(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
+    }
+
+    private func blob(_ descriptor: OCIDescriptor) throws(Failure) -> [UInt8] {
+        guard let bytes = try text(descriptor.blobPath) else {
+            throw Failure(
+                .image, "use image", path, "its blob \(descriptor.digest) is missing", remedy: "copy it again")
+        }
+        var digester = try Digester(.sha256)
+        bytes.withUnsafeBytes { digester.add($0) }
+        try worker.compare(digester.digest, descriptor.digest)
+        return bytes
+    }
+
+    /// A small file of the layout; nil where there is none.
+    private func text(_ name: String) throws(Failure) -> [UInt8]? {
+        if Files.isFolder(path) { return try? Files.read("\(path)/\(name)", limit: Int(OCIFetch.longestText)) }
+        do {
+            let place = try extract(name, as: ".text", most: OCIFetch.longestText)
+            defer { unlink(place) }
+            return try Files.read(place, limit: Int(OCIFetch.longestText))
+        } catch let failure as Failure {
+            // That it holds no such file is an answer.
+            if failure.kind == .noMember { return nil }
+            throw failure
+        } catch {
+            throw error as? Failure ?? Failure(.image, "read image", path, "\(error)")
+        }
+    }
+
+    private func extract(_ member: String, as suffix: String, most: UInt64?) throws -> String {
+        let archive = try worker.open(path)
+        let target = worker.cache.newPath(worker.stem) + suffix
+        let output = HeldDescriptor(try Descriptor.open(target, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW))
+        var failure: Failure?
+        var isOver = false
+        let follower = try worker.startUnpacking(
+            archive.raw, into: output.raw,
+            UnpackRequest(member: member, isExact: true, maxSize: most, isGzip: try ImageInspection.open(path).1.isGzip)
+        ) { _, problem in
+            (failure, isOver) = (problem, true)
+        }
+        follower.tellEnd(withExtendedLifetime((archive, output)) { UInt64(max(0, lseek(archive.raw, 0, SEEK_END))) })
+        try worker.loop.run { isOver }
+        if let failure {
+            unlink(target)
+            throw failure
+        }
+        return target
+    }
+
+    /// The disk of a layer into the cache; false where it has none.
+    private func take(_ layer: Layer, _ validators: Validators, _ removed: inout [String]) throws -> Bool {
+        var temporary: String?
+        defer { if let temporary { unlink(temporary) } }
+        var place = "\(path)/\(layer.name)"
+        if !Files.isFolder(path) {
+            place = try extract(layer.name, as: ".layer", most: nil)
+            temporary = place
+        }
+        let (status, head) = try ImageInspection.open(place)
+        let file = try worker.open(place)
+        let unpacking = try Unpacking(worker, file.raw, head, folder: OCIFetch.diskFolder, excluded: removed)
+        let found = try unpacking.take(whole: file, UInt64(status.st_size), layer.digest) { digest, member in
+            worker.record(validators, digest, packer: "oci", member: member)
+        }
+        removed += unpacking.removed
+        return found
+    }
+}

@@ -1,0 +1,400 @@
+import CLinux
+import Glibc
+import Model
+import System
+import Values
+
+/// The process that brings one image into the cache: transfer, digest and unpacking side by side, each in a process of
+/// its own; the launcher has none of their libraries in its memory and none of their risks.
+package final class FetchWorker {
+    let request: FetchRequest
+    let cache: ImageCache
+    let stem: String
+    let loop: EventLoop
+    let web: Web?
+    private(set) var lock: ImageCache.Lock?
+    /// A machine reads here.
+    var isServing = false
+    var meter = Meter()
+    private var saving: EventLoop.Timer?
+
+    package static func run() throws -> Int32 {
+        var line: [UInt8] = []
+        while line.last != 0x0a, let byte = try Descriptor(dup(STDIN_FILENO)).read(atMost: 1).first {
+            line.append(byte)
+        }
+        let request = try JSON(parsing: line).decode(FetchRequest.self)
+        do {
+            let worker = try FetchWorker(request)
+            defer { worker.lock?.release() }
+            do { try worker.fetch() } catch let killed as Follower.WasKilled {
+                // The launcher starts another of this process, where a machine reads what it brings.
+                if worker.isServing { return FailureKind.fetch.rawValue }
+                throw Failure(
+                    .fetch, "fetch", request.shown, killed.words, remedy: "start again: it goes on where it was")
+            }
+            return 0
+        } catch {
+            let failure = error as? Failure ?? Failure.unforeseen(error, "fetch", request.shown)
+            say(.failed(failure))
+            return failure.kind.rawValue
+        }
+    }
+
+    private static func say(_ event: FetchEvent) {
+        if let json = try? JSON(encoding: event) { sayMessage(json) }
+    }
+
+    func say(_ event: FetchEvent) { FetchWorker.say(event) }
+
+    private init(_ request: FetchRequest) throws {
+        self.request = request
+        cache = ImageCache(folder: request.cache)
+        var source = request.shown
+        if case .url(let address) = request.source { source = address.withoutLogin }
+        // Another member of an archive is another image, and so is the same file taken for another format.
+        source += (request.member.map { "\0member \($0)" } ?? "") + (request.format.map { "\0format \($0)" } ?? "")
+        stem = ImageCache.stem(name: request.fileName, source: source)
+        loop = try EventLoop()
+        var needsWeb = request.checksum.flatMap(ImageURL.init).map { $0.scheme != "file" } ?? false
+        if case .url = request.source { needsWeb = true }
+        web = needsWeb ? try Web(request.web, loop: loop) : nil
+    }
+
+    // MARK: - The story
+
+    private func fetch() throws {
+        if request.web.isInsecure {
+            say(.warning("--insecure: certificates are not checked; anybody on the way can put in another image"))
+        }
+        if case .file(let path) = request.source,
+            try ImageInspection.open(path).1.packer == nil || request.format != nil
+        {
+            return try checkFile(path)
+        }
+        if request.cacheIsDefault { try cache.refuseStrangers() }
+        lock = try cache.lock(stem) { [self] in
+            say(.note("another snabbvm is fetching \(request.shown): waiting for it"))
+        }
+        if let image = request.continued, case .url(let address) = request.source {
+            return try goOn(serving: image, address)
+        }
+        var known = cache.newest(stem, of: request.shown)
+        let expected: Digest?
+        do { expected = try expectedDigest() } catch let absence as Absence {
+            // Only what was found right by the same list can stand in for its word.
+            guard let known, known.record.checkedBy == checkedBy else { throw absence.failure }
+            return try fallBack(to: known, nil, absence.failure)
+        }
+        // Of what was packed with a digest of the other kind, nobody can say whether it is what is wanted.
+        if let expected, let there = known?.record, there.packer != nil,
+            there.digest?.algorithm != expected.algorithm
+        {
+            known = nil
+        }
+        // A digest says better than any server whether it is the one.
+        if let expected, let right = cache.newest(stem, of: request.shown, with: expected) {
+            return try use(right, expected)
+        }
+        switch request.source {
+        case .url(let address): try fetch(address, known, expected)
+        case .file(let path): try unpack(file: path, known, expected)
+        case .oci(let path, let tag): try OCIFetch(self, path, tag).run(known, expected)
+        }
+    }
+
+    /// A disk as it is, which need not be in the cache.
+    private func checkFile(_ path: String) throws {
+        let inspection = try ImageInspection(path, format: request.format, qemuImg: request.qemuImg, loop: loop)
+        if let expected = try expectedDigestOrFailure() { try compare(file: path, expected) }
+        say(.ready(try inspection.finish()))
+    }
+
+    func open(_ path: String) throws(Failure) -> HeldDescriptor {
+        do throws(Errno) { return HeldDescriptor(try Descriptor.open(path, O_RDONLY | O_NOCTTY)) } catch {
+            throw Failure(.image, "read image", path, error)
+        }
+    }
+
+    func use(_ entry: ImageCache.Entry, _ expected: Digest?) throws {
+        if let expected, let found = entry.record.digest {
+            if found.algorithm == expected.algorithm {
+                try compare(found, expected, "it is the one in the cache, \(entry.stem), and its server has no other")
+            } else {
+                try compare(file: entry.path, expected)
+            }
+            if entry.record.checkedBy != checkedBy {
+                var record = entry.record
+                record.checkedBy = checkedBy
+                try cache.write(record, for: entry.path)
+            }
+        }
+        say(.ready(entry.record.image))
+    }
+
+    private func fallBack(to entry: ImageCache.Entry, _ expected: Digest?, _ failure: Failure) throws {
+        say(.warning("\(failure.line); taking the one that was fetched \(entry.age)"))
+        try use(entry, expected)
+    }
+
+    func compare(file path: String, _ expected: Digest) throws {
+        try compare(try digest(of: try open(path), expected.algorithm), expected, "nothing boots")
+    }
+
+    private func digest(of file: HeldDescriptor, _ algorithm: DigestAlgorithm) throws -> Digest {
+        var found: Digest?
+        let follower = try follow(file.raw, algorithm) { found = $0 }
+        follower.tellEnd(UInt64(max(0, lseek(file.raw, 0, SEEK_END))))
+        try loop.run { found != nil }
+        return withExtendedLifetime(file) { found! }
+    }
+
+    func pause(_ seconds: Double) throws {
+        var isOver = false
+        loop.after(.seconds(seconds)) { isOver = true }
+        try loop.run { isOver }
+    }
+
+    // MARK: - Followers
+
+    func follow(
+        _ file: Int32, _ algorithm: DigestAlgorithm, from state: DigestState? = nil,
+        onState: @escaping (DigestState) -> Void = { _ in }, onDigest: @escaping (Digest) throws -> Void
+    ) throws -> Follower {
+        let settings = try JSON(encoding: DigestWorker.Request(algorithm: algorithm, from: state))
+        let follower = try Follower(.digest, settings, files: [file], loop: loop)
+        follower.onMessage = {
+            if let state = $0["state"] { onState(try state.decode(DigestState.self)) }
+            if let digest = $0["digest"] { try onDigest(try digest.decode(Digest.self)) }
+        }
+        follower.onEnd = { [request] in
+            if let words = $0 { throw Failure(.image, "read image", request.shown, words) }
+        }
+        return follower
+    }
+
+    /// It has its dictionary, at most a gigabyte, and what it is itself.
+    private static let unpackingMemory: UInt64 = 2 << 30
+
+    func startUnpacking(
+        _ file: Int32, into output: Int32, _ unpack: UnpackRequest, onWritten: @escaping (UInt64) -> Void = { _ in },
+        onRemoved: @escaping (String) -> Void = { _ in },
+        onEnd: @escaping (_ member: String?, Failure?) throws -> Void
+    ) throws -> Follower {
+        let follower = try Follower(
+            .unpack, try JSON(encoding: unpack), files: [file, output], user: request.worker,
+            addressSpace: FetchWorker.unpackingMemory, loop: loop)
+        var member: String?
+        var failure: Failure?
+        follower.onMessage = { [request] in
+            if let written = $0["written"]?.integer { onWritten(UInt64(max(0, written))) }
+            if let name = $0["unpacked"]?.string { member = name }
+            if let name = $0["removed"]?.string { onRemoved(name) }
+            if let said = $0["failed"] {
+                failure = try said.decode(Failure.self)
+                failure?.subject = request.shown
+            }
+        }
+        follower.onEnd = { [request] words in
+            let crash = words.map { Failure(.image, "unpack", request.shown, $0) }
+            try onEnd(member, failure ?? crash)
+        }
+        return follower
+    }
+
+    // MARK: - By URL
+
+    private func fetch(_ address: ImageURL, _ known: ImageCache.Entry?, _ expected: Digest?) throws {
+        if request.lazySocket != nil, try fetchLazily(address, known, expected) { return }
+        let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: expected != nil)
+        let arrival = Arrival(self, part, expected)
+        do {
+            switch try bring(address, part, known, arrival) {
+            case .notModified:
+                arrival.reset()
+                if part.present.count == 0 { PartialFile.remove(part.path) }
+                try use(known!, expected)
+            case .failed(let failure, let isAbsence):
+                arrival.reset()
+                if part.present.count == 0 { PartialFile.remove(part.path) }
+                if isAbsence, let known { return try fallBack(to: known, expected, failure) }
+                throw failure
+            case .whole: try arrival.finish()
+            }
+        } catch let failure as Failure where failure.kind != .fetch {
+            arrival.discard()
+            // What the host lost when it crashed is not the server's fault.
+            if failure.kind == .checksum, part.isOfOtherBoot { return try fetch(address, known, expected) }
+            throw failure
+        }
+    }
+
+    private func bring(
+        _ address: ImageURL, _ part: PartialFile, _ known: ImageCache.Entry?, _ arrival: Arrival
+    ) throws -> Transfer.Outcome {
+        let transfer = Transfer(
+            address, request.web, web: web!, loop: loop, into: part, known: known?.record.validators)
+        var outcome: Transfer.Outcome?
+        transfer.onNote = { [self] in say(.note("\(address.shown): \($0)")) }
+        transfer.onBytes = { [self, unowned transfer] in
+            transfer.rate = count($0, part)
+            try arrival.advance()
+            tell(.fetching, part)
+        }
+        transfer.onTrouble = { [self] in tell($0 == nil ? .fetching : .stalled, part, always: true) }
+        transfer.onReset = { arrival.reset() }
+        transfer.onOutcome = { outcome = $0 }
+        try transfer.start()
+        try loop.run { outcome != nil }
+        return outcome!
+    }
+
+    /// Bytes have come; the rate of late.
+    func count(_ bytes: Int, _ part: PartialFile) -> UInt64 {
+        meter.add(bytes)
+        saveSoon(part)
+        return meter.rate
+    }
+
+    /// Also when nothing more comes.
+    private func saveSoon(_ part: PartialFile) {
+        guard saving == nil else { return }
+        saving = loop.after(.milliseconds(20)) { [self] in
+            saving = nil
+            if part.hasUnsaved { try part.save() }
+        }
+    }
+
+    func tell(_ state: FetchProgress.State, _ part: PartialFile, always: Bool = false) {
+        guard always || meter.isDue else { return }
+        say(.progress(FetchProgress(state: state, done: part.present.count, total: part.length, rate: meter.rate)))
+    }
+
+    func checkSpace(_ part: PartialFile) throws(Failure) {
+        guard let length = part.length, let free = Files.freeSpace(cache.folder) else { return }
+        let missing = length - min(length, part.present.count)
+        if missing <= free.bytes { return }
+        throw Failure(
+            .noSpace, "fetch", request.shown, "it takes \(ByteCount(missing)), and \(cache.folder) has \(free) free",
+            remedy: "make room there, or choose another place with --cache")
+    }
+
+    // MARK: - A packed file
+
+    private func unpack(file path: String, _ known: ImageCache.Entry?, _ expected: Digest?) throws {
+        let (status, head) = try ImageInspection.open(path)
+        let validators = Validators(
+            lastModified: "\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)", length: UInt64(status.st_size))
+        if expected == nil, let known, known.record.validators == validators { return try use(known, nil) }
+        let file = try open(path)
+        let unpacking = try Unpacking(self, file.raw, head)
+        unpacking.onWritten = { [self] in
+            meter.add(Int(clamping: $0) - Int(clamping: meter.count))
+            if meter.isDue { say(.progress(FetchProgress(state: .unpacking, done: $0, rate: meter.rate))) }
+        }
+        try unpacking.take(whole: file, UInt64(status.st_size), expected) { digest, member in
+            record(validators, digest, packer: head.packer, member: member)
+        }
+    }
+
+    // MARK: - Into the cache
+
+    func inspect(_ path: String) throws -> DiskImage {
+        do {
+            return try ImageInspection(path, format: request.format, qemuImg: request.qemuImg, loop: loop).finish()
+        } catch var failure as Failure {
+            failure.subject = request.shown
+            throw failure
+        }
+    }
+
+    func record(
+        _ validators: Validators, _ digest: Digest?, packer: String? = nil, member: String? = nil
+    ) -> ImageCache.Record {
+        ImageCache.Record(
+            source: request.shown, validators: validators, digest: digest, packer: packer, member: member,
+            image: DiskImage.placeholder, fetched: Files.timeNow, boot: PartialFile.boot, checkedBy: checkedBy)
+    }
+
+    /// The name of this state of the file, which must be known before the digest is.
+    func diskPath(_ validators: Validators, begun: Int64) -> String {
+        let mark = [validators.etag, validators.lastModified, validators.length.map(String.init)]
+        let version = stableDigest("version", mark.compactMap(\.self).joined(separator: "\0"), "\(begun)")
+        return cache.diskPath(stem, version: version)
+    }
+
+    /// Gives the finished file its name, and tells of it; then makes sure of what is only in memory yet.
+    func publish(
+        _ path: String, begun: Int64, record: ImageCache.Record, announce: (DiskImage) throws -> Void,
+        content: () throws -> Digest? = { nil }
+    ) throws {
+        var record = record
+        record.image = try inspect(path)
+        record.image.path = diskPath(record.validators, begun: begun)
+        (record.image.source, record.image.modified, record.image.served) = (request.shown, begun, nil)
+        record.image.digest = record.digest?.description
+        try cache.write(record, for: record.image.path)
+        let file = try open(path)
+        do throws(Errno) {
+            try PartialFile.stamp(file.raw, begun)
+            try Errno.check { rename(path, record.image.path) }
+        } catch {
+            throw Failure(.host, "rename to", record.image.path, error)
+        }
+        PartialFile.remove(cache.partPath(stem))
+        try announce(record.image)
+        record.content = try content()
+        if withExtendedLifetime(file, { fdatasync(file.raw) }) == 0 { record.boot = nil }
+        // It is there and right, whether or not this can be said as well.
+        try? cache.write(record, for: record.image.path)
+    }
+
+    /// The same bytes under another tag or date: one copy is enough.
+    func isThere(_ record: ImageCache.Record) throws -> Bool {
+        guard let digest = record.digest, var there = cache.newest(stem, of: request.shown, with: digest) else {
+            return false
+        }
+        there.record.validators = record.validators
+        there.record.fetched = record.fetched
+        there.record.checkedBy = record.checkedBy
+        try cache.write(there.record, for: there.path)
+        PartialFile.remove(cache.partPath(stem))
+        say(.ready(there.record.image))
+        return true
+    }
+}
+
+extension ImageCache.Entry {
+    fileprivate var age: String { Elapsed.age(since: record.fetched, now: Files.timeNow) }
+}
+
+/// How much comes in a second.
+struct Meter {
+    private(set) var rate: UInt64 = 4 << 20
+    private(set) var count: UInt64 = 0
+    private var last = ContinuousClock.now
+    private var sinceLast: UInt64 = 0
+    private var told = ContinuousClock.now
+
+    mutating func add(_ bytes: Int) {
+        count &+= UInt64(max(0, bytes))
+        sinceLast &+= UInt64(max(0, bytes))
+        let now = ContinuousClock.now
+        guard now - last >= .milliseconds(250) else { return }
+        let parts = (now - last).components
+        let seconds = Double(parts.seconds) + Double(parts.attoseconds) / 1e18
+        let current = Double(sinceLast) / seconds
+        rate = count == sinceLast ? UInt64(current) : UInt64(Double(rate) * 0.6 + current * 0.4)
+        (last, sinceLast) = (now, 0)
+    }
+
+    /// Often enough for eyes.
+    var isDue: Bool {
+        mutating get {
+            let now = ContinuousClock.now
+            guard now - told >= .milliseconds(200) else { return false }
+            told = now
+            return true
+        }
+    }
+}

@@ -1,0 +1,167 @@
+import Glibc
+import Model
+import System
+import Values
+
+/// A process that reads a file behind whoever writes it: told how far it may read, it tells what it found. It has
+/// nothing but the files that it is given, and runs as nobody where it reads what strangers made.
+final class Follower {
+    private let loop: EventLoop
+    private var pid: pid_t = 0
+    private var outlet: Outlet!
+    private let input: Descriptor
+    private var isStopped = false
+    private(set) var status: ExitStatus?
+    private var words: WordReader?
+    private var lastWords = ""
+    private var told: UInt64 = 0
+    private var sent: UInt64 = 0
+    private var isWhole = false
+    private var hasSentEnd = false
+
+    var onMessage: (JSON) throws -> Void = { _ in }
+    /// It ended; in order, unless there are words about how.
+    var onEnd: (String?) throws -> Void = { _ in }
+
+    /// Somebody killed it, or the kernel did for want of memory: what it worked on is as good as before.
+    struct WasKilled: Error { var words: String }
+
+    init(
+        _ verb: Verb, _ settings: JSON, files: [Int32], user: User? = nil, addressSpace: UInt64 = 0, loop: EventLoop
+    ) throws {
+        self.loop = loop
+        let (theirInput, ourEnd) = try Descriptor.pipe()
+        let (ourReading, theirOutput) = try Descriptor.pipe()
+        let (reading, errors) = try Descriptor.pipe()
+        input = Descriptor(ourEnd)
+        defer { for theirs in [theirInput, theirOutput, errors] { close(theirs) } }
+        try input.setNonBlocking()
+        outlet = Outlet(ourEnd, loop: loop) {}
+        outlet.onEmpty = { [unowned self] in flush() }
+        var command = Command(program: "/proc/self/exe", arguments: [verb.rawValue, settings.text])
+        command.user = user
+        command.addressSpace = addressSpace
+        words = WordReader(reading, loop: loop) { [unowned self] in lastWords = $0 }
+        let messages = try MessageReader(ourReading, loop: loop) { [weak self] in try self?.onMessage($0) }
+        pid = try command.start(
+            in: loop, .init(input: theirInput, output: theirOutput, error: errors, passed: files), kind: .image
+        ) { [self] status in
+            self.status = status
+            loop.unwatch(ourEnd)
+            try messages.finish()
+            words?.finish()
+            if isStopped { return }
+            let said = lastWords.isEmpty ? "\(status)" : lastWords
+            let words = "\(verb.rawValue)ing ended with \(said)"
+            if status == .signal(SIGKILL) { throw WasKilled(words: words) }
+            try onEnd(status == .code(0) ? nil : words)
+        }
+    }
+
+    /// How far the file is there. Who is slow is told the latest, and not all of it.
+    func tell(_ frontier: UInt64) {
+        told = max(told, frontier)
+        flush()
+    }
+
+    /// The file is whole.
+    func tellEnd(_ length: UInt64) {
+        told = length
+        isWhole = true
+        flush()
+    }
+
+    private func flush() {
+        if outlet.isWaiting || status != nil { return }
+        if told > sent {
+            sent = told
+            outlet.send(withUnsafeBytes(of: told.littleEndian) { Array($0) })
+        }
+        if isWhole, !outlet.isWaiting, !hasSentEnd {
+            hasSentEnd = true
+            outlet.send([UInt8](repeating: 0xff, count: 8))
+        }
+    }
+
+    func stop() {
+        isStopped = true
+        // Who listened may be gone before what is in the pipe has been read.
+        onMessage = { _ in }
+        if status == nil { kill(pid, SIGKILL) }
+    }
+}
+
+/// Lines of JSON as they come.
+private final class MessageReader {
+    private let descriptor: Descriptor
+    private let loop: EventLoop
+    private var buffer = LineBuffer()
+    private let take: (JSON) throws -> Void
+
+    init(_ raw: Int32, loop: EventLoop, take: @escaping (JSON) throws -> Void) throws(Errno) {
+        descriptor = Descriptor(raw)
+        self.loop = loop
+        self.take = take
+        try descriptor.setNonBlocking()
+        loop.watch(raw, for: .readable) { [unowned self] _ in try read() }
+    }
+
+    @discardableResult
+    private func read() throws -> Bool {
+        guard let bytes = try descriptor.readPresent(atMost: 65536) else { return false }
+        if bytes.isEmpty { loop.unwatch(descriptor.raw) }
+        for line in buffer.lines(adding: bytes) {
+            if let message = try? JSON(parsing: line) { try take(message) }
+        }
+        return !bytes.isEmpty
+    }
+
+    /// What the child said before it ended.
+    func finish() throws {
+        while try read() {}
+    }
+}
+
+/// The growing file, in the process that follows it.
+struct FollowedFile: ~Copyable {
+    static let descriptor: Int32 = 3
+    private let file = Descriptor(FollowedFile.descriptor)
+    private let input = Descriptor(dup(STDIN_FILENO))
+    private var frontier: UInt64 = 0
+    private(set) var isWhole = false
+
+    /// Waits until there is something at the place; 0 at the end of the file.
+    mutating func read(at place: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+        while place >= frontier, !isWhole { try listen() }
+        if place >= frontier { return 0 }
+        let count = min(buffer.count, Int(frontier - place))
+        let got = try Errno.check { pread(file.raw, buffer.baseAddress, count, off_t(place)) }
+        // It has become shorter than it was said to be.
+        if got == 0 { throw Errno(code: EIO) }
+        return got
+    }
+
+    /// Waits for the whole file; its length.
+    mutating func waitForEnd() throws(Errno) -> UInt64 {
+        while !isWhole { try listen() }
+        return frontier
+    }
+
+    private mutating func listen() throws(Errno) {
+        var bytes: [UInt8] = []
+        while bytes.count < 8 {
+            let part = try input.read(atMost: 8 - bytes.count)
+            // Whom it follows is gone.
+            if part.isEmpty { throw Errno(code: EPIPE) }
+            bytes += part
+        }
+        let value = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        if value == .max { isWhole = true } else { frontier = value }
+    }
+}
+
+/// What a follower says to whom it serves.
+func sayMessage(_ message: JSON) {
+    let bytes = Array("\(message.text)\n".utf8)
+    _ = bytes.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+}

@@ -1,0 +1,407 @@
+import CLoad
+import Glibc
+import Model
+import System
+import Values
+
+/// What the unpacking process is asked for.
+package struct UnpackRequest: Codable {
+    /// Which file of an archive; without it the one disk in it.
+    var member: String?
+    /// The name is the whole name, not the last part of one.
+    var isExact = false
+    /// Only what is in this folder, and nothing at all will do.
+    var folder: String?
+    var maxSize: UInt64?
+    /// What upper layers of a container image took away.
+    var excluded: [String] = []
+    var isGzip = false
+    /// Its parts can't be found without the end of the file.
+    var needsSeeking = false
+}
+
+/// Reads a packed file as it comes, and writes the disk that is in it: in a process of its own, with no right to anything
+/// but the two files, since it reads what strangers made.
+package final class Unpacker {
+    private static let outputDescriptor: Int32 = FollowedFile.descriptor + 1
+    private let request: UnpackRequest
+    private var input = FollowedFile()
+    private let output = Descriptor(Unpacker.outputDescriptor)
+    private var place: UInt64 = 0
+    private var inputLength: UInt64 = 0
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
+    private var gzip: Gzip?
+    private var readFailure: String?
+    private var told: UInt64 = 0
+
+    package static func run(_ operand: String) throws -> Int32 {
+        do {
+            let request = try JSON(parsing: operand).decode(UnpackRequest.self)
+            try Unpacker(request).unpack()
+        } catch let failure as Failure {
+            sayMessage(["failed": try JSON(encoding: failure)])
+        }
+        return 0
+    }
+
+    private init(_ request: UnpackRequest) throws(Failure) {
+        self.request = request
+        if let why = cload_archive() {
+            throw Failure(.host, "load", "libarchive", String(cString: why), remedy: "apt-get install libarchive13")
+        }
+    }
+
+    private func failed(_ cause: String, remedy: String? = nil, kind: FailureKind = .image) -> Failure {
+        // The subject is known to whom this process works for.
+        Failure(kind, "unpack", "", cause, remedy: remedy)
+    }
+
+    private func unpack() throws {
+        if request.needsSeeking {
+            inputLength = try input.waitForEnd()
+        }
+        if request.isGzip { gzip = try Gzip() }
+        var result: Int32 = 0
+        let context = Unmanaged.passUnretained(self).toOpaque()
+        let seeker: carchive_seeker? =
+            request.needsSeeking
+            ? { Unmanaged<Unpacker>.fromOpaque($1!).takeUnretainedValue().seek($2, $3) } : nil
+        let opened = carchive_open(
+            context, { Unmanaged<Unpacker>.fromOpaque($1!).takeUnretainedValue().read($2!) }, seeker, &result)
+        guard let archive = opened else { throw failed("out of memory") }
+        defer { carchive_free(archive) }
+        if result != ARCHIVE_OK { throw problem(archive) }
+        try unpack(archive)
+    }
+
+    private func problem(_ archive: OpaquePointer) -> Failure {
+        if let readFailure { return failed(readFailure, remedy: "fetch or copy it again") }
+        let words = carchive_error(archive).map { String(cString: $0) } ?? "it is broken"
+        return failed("it is broken: \(words)", remedy: "fetch or copy it again")
+    }
+
+    // MARK: - What libarchive asks for
+
+    private func read(_ bytes: UnsafeMutablePointer<UnsafeRawPointer?>) -> Int {
+        do {
+            if let gzip {
+                let unpacked = try gzip.read { [self] () throws(Errno) in try readPacked() }
+                bytes.pointee = unpacked.baseAddress
+                return unpacked.count
+            }
+            let packed = try readPacked()
+            bytes.pointee = packed.baseAddress
+            return packed.count
+        } catch {
+            readFailure = (error as? Gzip.Broken)?.words ?? "it can't be read: \(error)"
+            return -1
+        }
+    }
+
+    private func readPacked() throws(Errno) -> UnsafeRawBufferPointer {
+        let count = try input.read(at: place, into: buffer)
+        place += UInt64(count)
+        return UnsafeRawBufferPointer(rebasing: buffer[..<count])
+    }
+
+    private func seek(_ offset: Int64, _ whence: Int32) -> Int64 {
+        let base: UInt64 = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? place : inputLength
+        let wanted = Int64(base) &+ offset
+        guard wanted >= 0, wanted <= Int64(inputLength) else { return Int64(ARCHIVE_FATAL) }
+        place = UInt64(wanted)
+        return wanted
+    }
+
+    // MARK: - Finding the disk
+
+    private static let mostMembers = 100_000
+
+    private func unpack(_ archive: OpaquePointer) throws {
+        var disks: [String] = []
+        var others: [String] = []
+        var count = 0
+        while true {
+            var name: UnsafePointer<CChar>?
+            var size: Int64 = -1
+            var isFile = false
+            let result = carchive_next(archive, &name, &size, &isFile)
+            if result == ARCHIVE_EOF { break }
+            if result != ARCHIVE_OK { throw problem(archive) }
+            count += 1
+            if count > Unpacker.mostMembers { throw failed("it holds more than \(Unpacker.mostMembers) files") }
+            let isSingle = carchive_is_single(archive)
+            guard isFile || isSingle else { continue }
+            let member = name.map { String(cString: $0) } ?? "?"
+            if isSingle {
+                try extract(archive, head: try readHead(archive), size: size)
+                disks = [member]
+                break
+            }
+            if let wanted = request.member {
+                guard matches(member, wanted) else {
+                    others.append(member)
+                    continue
+                }
+                try extract(archive, head: try readHead(archive), size: size)
+                disks = [member]
+                break
+            }
+            if let folder = request.folder {
+                if !Unpacker.plain(member).hasPrefix(folder + "/") || request.excluded.contains(Unpacker.plain(member))
+                {
+                    continue
+                }
+                if let gone = Unpacker.removal(member) {
+                    sayMessage(["removed": .string(gone)])
+                    continue
+                }
+            }
+            let head = try readHead(archive)
+            guard request.folder != nil || DiskHead(head.bytes).isDisk || Unpacker.hasNameOfDisk(member) else {
+                others.append(member)
+                continue
+            }
+            disks.append(member)
+            if disks.count == 1 { try extract(archive, head: head, size: size) }
+        }
+        let known = { (names: [String]) in names.prefix(8).joined(separator: ", ") + (names.count > 8 ? ", …" : "") }
+        guard let disk = disks.first else {
+            if request.folder != nil { return }
+            let all = others.isEmpty ? "nothing" : known(others)
+            throw request.member.map {
+                failed("it holds no '\($0)', but \(all)", kind: request.isExact ? .noMember : .image)
+            }
+                ?? failed("it holds no disk, but \(all)", remedy: "if one of them is a disk, name it with --member")
+        }
+        if disks.count > 1 {
+            throw failed("it holds \(disks.count) disks: \(known(disks))", remedy: "choose one with --member")
+        }
+        sayMessage(["unpacked": .string(disk)])
+    }
+
+    private func matches(_ member: String, _ wanted: String) -> Bool {
+        Unpacker.plain(member) == Unpacker.plain(wanted)
+            || !request.isExact && member.split(separator: "/").last.map(String.init) == wanted
+    }
+
+    private static func plain(_ name: String) -> String {
+        name.hasPrefix("./") ? String(name.dropFirst(2)) : name.hasPrefix("/") ? String(name.dropFirst()) : name
+    }
+
+    /// What a layer takes away of those below, as `disk/.wh.name`; all of the folder ends in a slash.
+    private static func removal(_ member: String) -> String? {
+        let parts = plain(member).split(separator: "/").map(String.init)
+        guard let last = parts.last, last.hasPrefix(".wh.") else { return nil }
+        let folder = parts.dropLast().joined(separator: "/") + "/"
+        return last == ".wh..wh..opq" ? folder : folder + last.dropFirst(4)
+    }
+
+    private static func hasNameOfDisk(_ name: String) -> Bool {
+        let suffixes = [".qcow2", ".qcow", ".img", ".raw", ".vmdk", ".vhd", ".vhdx", ".vdi", ".hdd", ".hds", ".iso"]
+        return suffixes.contains(where: name.lowercased().hasSuffix)
+    }
+
+    // MARK: - Writing it
+
+    private struct Head {
+        var bytes: [UInt8] = []
+        /// Where the next block begins; those before it are in the bytes, unless they are holes.
+        var length: UInt64 = 0
+        var isAll = false
+        /// A block that begins farther away.
+        var beyond: (bytes: [UInt8], offset: UInt64)?
+    }
+
+    /// Enough of the file to see what it is.
+    private func readHead(_ archive: OpaquePointer) throws -> Head {
+        var head = Head()
+        while head.bytes.count < DiskHead.size {
+            guard let (block, offset) = try nextBlock(archive) else {
+                head.isAll = true
+                break
+            }
+            try checkSize(offset + UInt64(block.count))
+            head.length = offset + UInt64(block.count)
+            // A hole of a sparse member.
+            let place = UInt64(head.bytes.count)
+            if offset > place {
+                head.bytes += [UInt8](repeating: 0, count: Int(min(offset, UInt64(DiskHead.size)) - min(place, offset)))
+            }
+            if offset == UInt64(head.bytes.count) {
+                head.bytes += block
+            } else {
+                head.beyond = (Array(block), offset)
+            }
+        }
+        return head
+    }
+
+    private func nextBlock(_ archive: OpaquePointer) throws -> (UnsafeRawBufferPointer, UInt64)? {
+        var bytes: UnsafeRawPointer?
+        var size = 0
+        var offset: Int64 = 0
+        let result = carchive_block(archive, &bytes, &size, &offset)
+        if result == ARCHIVE_EOF { return nil }
+        // A wrong checksum in a zip or 7z is only a warning to it.
+        if result != ARCHIVE_OK { throw problem(archive) }
+        guard offset >= 0, offset < Int64.max / 2 else { throw failed("it is broken: a block at \(offset)") }
+        return (UnsafeRawBufferPointer(start: bytes, count: size), UInt64(offset))
+    }
+
+    private func extract(_ archive: OpaquePointer, head: Head, size: Int64) throws {
+        // A hole at its end has no block.
+        var length = max(head.length, UInt64(max(0, size)))
+        try head.bytes.withUnsafeBytes { try write($0, at: 0) }
+        if let (bytes, offset) = head.beyond { try bytes.withUnsafeBytes { try write($0, at: offset) } }
+        if !head.isAll {
+            while let (block, offset) = try nextBlock(archive) {
+                try checkSize(offset + UInt64(block.count))
+                try write(block, at: offset)
+                length = max(length, offset + UInt64(block.count))
+                if length >= told + (8 << 20) { try tell(length) }
+            }
+        }
+        try checkSize(length)
+        try tell(length)
+    }
+
+    /// So much can be read: the file is so long, whether or not it ends with a hole.
+    private func tell(_ length: UInt64) throws(Failure) {
+        do throws(Errno) { try Errno.check { ftruncate(output.raw, off_t(length)) } } catch { throw full(error) }
+        told = length
+        sayMessage(["written": .integer(Int64(length))])
+    }
+
+    private func full(_ error: Errno) -> Failure {
+        Failure(.image, "unpack", "", error, remedy: "choose another place with --cache")
+    }
+
+    /// A few bytes can stand for more than any disk holds.
+    private static let largest: UInt64 = 1 << 40
+    private static let highestRatio: UInt64 = 1000
+    private static let harmless: UInt64 = 1 << 30
+
+    private func checkSize(_ size: UInt64) throws(Failure) {
+        if let most = request.maxSize {
+            if size > most {
+                throw failed("it unpacks to more than \(ByteCount(most))", remedy: "allow more with --max-size")
+            }
+        } else if size > Unpacker.largest
+            || size > Unpacker.harmless && size > max(place, 1) * Unpacker.highestRatio
+        {
+            throw failed(
+                "it unpacks to more than \(ByteCount(size)), \(size / max(place, 1)) times its own size",
+                remedy: "if that is what it is, allow it with --max-size")
+        }
+    }
+
+    /// Zeros in this many bytes on such a boundary become a hole.
+    private static let grain: UInt64 = 32 << 10
+
+    private func write(_ block: UnsafeRawBufferPointer, at offset: UInt64) throws(Failure) {
+        var pending = 0
+        var start = 0
+        while start < block.count {
+            let end = min(block.count, Int(((offset + UInt64(start)) / Unpacker.grain + 1) * Unpacker.grain - offset))
+            let bytes = block.baseAddress! + start
+            let isZero =
+                bytes.load(as: UInt8.self) == 0 && (end - start == 1 || memcmp(bytes, bytes + 1, end - start - 1) == 0)
+            if isZero {
+                try put(block, pending..<start, offset)
+                pending = end
+            }
+            start = end
+        }
+        try put(block, pending..<block.count, offset)
+    }
+
+    private func put(_ block: UnsafeRawBufferPointer, _ range: Range<Int>, _ offset: UInt64) throws(Failure) {
+        var place = range.lowerBound
+        do throws(Errno) {
+            while place < range.upperBound {
+                place += try Errno.check {
+                    pwrite(
+                        output.raw, block.baseAddress! + place, range.upperBound - place, off_t(offset) + off_t(place))
+                }
+            }
+        } catch {
+            throw full(error)
+        }
+    }
+}
+
+/// What is in a gzip file, its checksums looked at.
+private final class Gzip {
+    struct Broken: Error { var words: String }
+
+    private let gzip: OpaquePointer
+    private let output = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
+    private var packed = UnsafeRawBufferPointer(start: nil, count: 0)
+    private var isAtEnd = false
+
+    init() throws(Failure) {
+        if let why = cload_zlib() {
+            throw Failure(.host, "load", "zlib", String(cString: why), remedy: "apt-get install zlib1g")
+        }
+        guard let made = cgzip_open() else { throw Failure(.image, "unpack", "", "out of memory") }
+        gzip = made
+    }
+
+    deinit {
+        cgzip_free(gzip)
+        output.deallocate()
+    }
+
+    /// Some of it; nothing at its end.
+    func read(_ more: () throws(Errno) -> UnsafeRawBufferPointer) throws -> UnsafeRawBufferPointer {
+        while true {
+            if packed.isEmpty {
+                packed = try more()
+                if packed.isEmpty {
+                    if isAtEnd { return packed }
+                    throw Broken(words: "it is cut short")
+                }
+            }
+            var (used, made) = (packed.count, output.count)
+            let result = cgzip_read(gzip, packed.baseAddress, &used, output.baseAddress, &made)
+            isAtEnd = result == Int32(CGZIP_END)
+            if result == Int32(CGZIP_BROKEN) {
+                throw Broken(words: "it is broken: its checksum or its structure is wrong")
+            }
+            // Behind its end is what is not its.
+            if isAtEnd, used == 0 { return UnsafeRawBufferPointer(start: nil, count: 0) }
+            packed = UnsafeRawBufferPointer(rebasing: packed[used...])
+            if made > 0 { return UnsafeRawBufferPointer(rebasing: output[..<made]) }
+        }
+    }
+}
+
+/// Reads a file as it comes, and tells its digest.
+package enum DigestWorker {
+    struct Request: Codable {
+        var algorithm: DigestAlgorithm
+        var from: DigestState?
+    }
+
+    private static let keepEvery: UInt64 = 32 << 20
+
+    package static func run(_ operand: String) throws -> Int32 {
+        let request = try JSON(parsing: operand).decode(Request.self)
+        var file = FollowedFile()
+        var digester = try Digester(request.algorithm, from: request.from)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
+        defer { buffer.deallocate() }
+        var kept = digester.offset
+        while true {
+            let count = try file.read(at: digester.offset, into: buffer)
+            if count == 0 { break }
+            digester.add(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            if digester.offset >= kept + keepEvery {
+                kept = digester.offset
+                sayMessage(["state": try JSON(encoding: digester.kept)])
+            }
+        }
+        sayMessage(["digest": try JSON(encoding: digester.digest)])
+        return 0
+    }
+}

@@ -1,0 +1,47 @@
+import Values
+
+/// What an image is, as its content and qemu-img say.
+package struct DiskImage: Codable, Equatable {
+    package var path: String
+    package var format: DiskFormat
+    package var virtualSize: ByteCount
+    package var isBlockDevice: Bool
+    /// What tells whether the file was changed since an overlay was put on it.
+    package var fileSize: UInt64
+    /// What a copy takes, where holes stay holes.
+    package var allocated: UInt64
+    package var modified: Int64
+    /// How a qcow2 image is encrypted.
+    package var encryption: String?
+    /// Where it was fetched from, without what must not be shown.
+    package var source: String?
+    /// Of the file as it was fetched: the same image, whenever and wherever to.
+    package var digest: String?
+    /// The socket at which it can be read while it is not all here yet.
+    package var served: String?
+
+    package init(
+        path: String, format: DiskFormat, virtualSize: ByteCount, isBlockDevice: Bool, fileSize: UInt64,
+        allocated: UInt64, modified: Int64, encryption: String? = nil, source: String? = nil, digest: String? = nil,
+        served: String? = nil
+    ) {
+        self.path = path
+        self.format = format
+        self.virtualSize = virtualSize
+        self.isBlockDevice = isBlockDevice
+        self.fileSize = fileSize
+        self.allocated = allocated
+        self.modified = modified
+        self.encryption = encryption
+        self.source = source
+        self.digest = digest
+        self.served = served
+    }
+
+    /// For what is not known yet.
+    package static var placeholder: DiskImage {
+        DiskImage(
+            path: "", format: .qcow2, virtualSize: ByteCount(1), isBlockDevice: false, fileSize: 1, allocated: 1,
+            modified: 0)
+    }
+}

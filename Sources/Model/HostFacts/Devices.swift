@@ -1,0 +1,104 @@
+import Values
+
+extension HostFacts {
+    /// The truth about the IOMMU: units and groups that are there, not what the kernel command line asked for.
+    package struct IOMMU: Codable, Equatable {
+        package var units: [String]
+        package var groups: [Group]
+        /// What the kernel command line asks for, which is not always what came of it.
+        package var asked: [String] = []
+
+        package init(units: [String], groups: [Group], asked: [String] = []) {
+            self.units = units
+            self.groups = groups
+            self.asked = asked
+        }
+
+        package struct Group: Codable, Equatable {
+            package var number: Int
+            package var type: String
+            package var devices: [String]
+            /// Those of them that a driver works with; bridges don't count.
+            package var inUse: [String] = []
+
+            package init(number: Int, type: String, devices: [String], inUse: [String] = []) {
+                self.number = number
+                self.type = type
+                self.devices = devices
+                self.inUse = inUse
+            }
+
+            /// Whether devices see other addresses than the memory's own.
+            package var isTranslated: Bool { type.hasPrefix("DMA") }
+        }
+
+        package var isTranslating: Bool { groups.contains(where: \.isTranslated) }
+    }
+
+    /// A PCI function, as far as taking it matters.
+    package struct NIC: Codable, Equatable {
+        package var address: PCIAddress
+        package var id: String
+        package var name: String
+        /// Class and subclass, as 0200 for Ethernet.
+        package var deviceClass: String
+        package var driver: String?
+        package var iommuGroup: Int?
+        package var numaNode: Int?
+        /// Its Linux interfaces, as far as this network namespace shows them.
+        package var interfaces: [String]
+        /// What `driver_override` says: while a NIC is ours, whose it is and how it was before.
+        package var override: String?
+        /// Whether it may read and write memory by itself.
+        package var isBusMaster = false
+        /// Another launcher here holds its lock.
+        package var isLocked = false
+        /// A program has its vfio group open.
+        package var isOpenByVFIO = false
+        /// How many virtual functions have been made of it.
+        package var virtualFunctions = 0
+
+        package init(
+            address: PCIAddress, id: String, name: String, deviceClass: String, driver: String? = nil,
+            iommuGroup: Int? = nil, numaNode: Int? = nil, interfaces: [String], override: String? = nil,
+            isBusMaster: Bool = false, isLocked: Bool = false, isOpenByVFIO: Bool = false, virtualFunctions: Int = 0
+        ) {
+            self.address = address
+            self.id = id
+            self.name = name
+            self.deviceClass = deviceClass
+            self.driver = driver
+            self.iommuGroup = iommuGroup
+            self.numaNode = numaNode
+            self.interfaces = interfaces
+            self.override = override
+            self.isBusMaster = isBusMaster
+            self.isLocked = isLocked
+            self.isOpenByVFIO = isOpenByVFIO
+            self.virtualFunctions = virtualFunctions
+        }
+
+        package var isNIC: Bool { deviceClass.hasPrefix("02") }
+        package var folder: String { "/sys/bus/pci/devices/\(address)" }
+        package var mark: NICMark? { override.flatMap(NICMark.init) }
+    }
+}
+
+extension HostFacts.NIC {
+    /// By vendor and device, what drives it in Snabb: its own list claims more than its drivers take.
+    private static let snabbDrivers: [String: (driver: String, model: String)] = [
+        "8086:10fb": ("intel_mp", "82599"), "8086:1521": ("intel_mp", "i350"),
+        "8086:1533": ("intel_mp", "i210"), "8086:157b": ("intel_mp", "i210"),
+        "8086:154c": ("intel_avf", "700 series VF"), "8086:1889": ("intel_avf", "adaptive VF"),
+        "15b3:1013": ("connectx", "ConnectX-4"), "15b3:1015": ("connectx", "ConnectX-4 Lx"),
+        "15b3:1017": ("connectx", "ConnectX-5"), "15b3:1019": ("connectx", "ConnectX-5 Ex"),
+        "1af4:1000": ("virtio_net", "virtio-net"),
+    ]
+
+    package var snabbDriver: String? { HostFacts.NIC.snabbDrivers[id]?.driver }
+
+    package static var snabbModels: String {
+        let models = snabbDrivers.sorted { $0.key < $1.key }.map { "\($0.value.model) (\($0.key))" }
+        return models.joined(separator: ", ")
+    }
+}

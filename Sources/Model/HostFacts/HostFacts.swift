@@ -1,0 +1,157 @@
+import Values
+
+/// What the host is, as far as a plan depends on it.
+package struct HostFacts: Codable, Equatable {
+    package var cpu: CPU
+    package var kvm: KVM
+    package var memory: Memory
+    package var hugepages: [HugepagePool]
+    /// Where hugetlbfs is mounted, with the options that say its page size.
+    package var hugetlbfs: [String]
+    package var privileges: Privileges
+    package var tools: Tools
+    // What only ports, and who lists the host, need to know.
+    package var iommu: IOMMU?
+    package var nics: [NIC]?
+    package var interfaces: [Interface]?
+    package var topology: Topology?
+    /// Only what the machine's own NICs need to know.
+    package var network: Network?
+    package var pciAccess: PCIAccess?
+
+    package init(
+        cpu: CPU, kvm: KVM, memory: Memory, hugepages: [HugepagePool], hugetlbfs: [String], privileges: Privileges,
+        tools: Tools, iommu: IOMMU? = nil, nics: [NIC]? = nil, interfaces: [Interface]? = nil,
+        topology: Topology? = nil, network: Network? = nil, pciAccess: PCIAccess? = nil
+    ) {
+        self.cpu = cpu
+        self.kvm = kvm
+        self.memory = memory
+        self.hugepages = hugepages
+        self.hugetlbfs = hugetlbfs
+        self.privileges = privileges
+        self.tools = tools
+        self.iommu = iommu
+        self.nics = nics
+        self.interfaces = interfaces
+        self.topology = topology
+        self.network = network
+        self.pciAccess = pciAccess
+    }
+
+    package struct CPU: Codable, Equatable {
+        package var model: String
+        package var count: Int
+        /// Its IOMMU corrupts what Snabb's DMA does, so it must be off there.
+        package var isSandyBridge: Bool
+
+        package init(model: String, count: Int, isSandyBridge: Bool) {
+            self.model = model
+            self.count = count
+            self.isSandyBridge = isSandyBridge
+        }
+    }
+
+    package struct KVM: Codable, Equatable {
+        package enum State: String, Codable { case usable, absent, notPermitted, cannotRunGuests }
+        package var state: State
+        /// Who must QEMU be to open it: the group of the device, anyone, or root alone.
+        package var group: UInt32?
+        package var forAnyone = false
+        package var modules: [String] = []
+
+        package init(state: State, group: UInt32? = nil, forAnyone: Bool = false, modules: [String] = []) {
+            self.state = state
+            self.group = group
+            self.forAnyone = forAnyone
+            self.modules = modules
+        }
+    }
+
+    package struct Memory: Codable, Equatable {
+        package var total: ByteCount
+        package var available: ByteCount
+        /// What the container may use, if that is limited.
+        package var limit: ByteCount?
+
+        package init(total: ByteCount, available: ByteCount, limit: ByteCount? = nil) {
+            self.total = total
+            self.available = available
+            self.limit = limit
+        }
+    }
+
+    package struct HugepagePool: Codable, Equatable {
+        package var node: Int?
+        package var pageSize: ByteCount
+        package var total: Int
+        package var free: Int
+
+        package init(node: Int? = nil, pageSize: ByteCount, total: Int, free: Int) {
+            self.node = node
+            self.pageSize = pageSize
+            self.total = total
+            self.free = free
+        }
+    }
+
+    package struct Privileges: Codable, Equatable {
+        package var uid: UInt32
+        package var inContainer: Bool
+        /// Below this port number only root may listen.
+        package var firstUnprivilegedPort: Int
+        package var capabilities: UInt64
+        /// Whether /dev/net/tun opens, without which there are no taps.
+        package var hasTun = true
+        /// As which QEMU is to run, when it is not to have the rights of who started us.
+        package var qemuUser: User?
+
+        package init(
+            uid: UInt32, inContainer: Bool, firstUnprivilegedPort: Int, capabilities: UInt64, hasTun: Bool = true,
+            qemuUser: User? = nil
+        ) {
+            self.uid = uid
+            self.inContainer = inContainer
+            self.firstUnprivilegedPort = firstUnprivilegedPort
+            self.capabilities = capabilities
+            self.hasTun = hasTun
+            self.qemuUser = qemuUser
+        }
+    }
+
+    package struct Tools: Codable, Equatable {
+        package var qemu: String?
+        package var qemuImg: String?
+        package var xorriso: String?
+        package var tmux: String?
+        package var cp: String?
+        package var snabb: String?
+        package var ip: String?
+        package var nft: String?
+        package var dnsmasq: String?
+        package var passt: String?
+        package var testpmd: String?
+        package var firmwareCode: String?
+        package var firmwareVariables: String?
+
+        package init(
+            qemu: String? = nil, qemuImg: String? = nil, xorriso: String? = nil, tmux: String? = nil, cp: String? = nil,
+            snabb: String? = nil, ip: String? = nil, nft: String? = nil, dnsmasq: String? = nil, passt: String? = nil,
+            testpmd: String? = nil, firmwareCode: String? = nil, firmwareVariables: String? = nil
+        ) {
+            self.qemu = qemu
+            self.qemuImg = qemuImg
+            self.xorriso = xorriso
+            self.tmux = tmux
+            self.cp = cp
+            self.snabb = snabb
+            self.ip = ip
+            self.nft = nft
+            self.dnsmasq = dnsmasq
+            self.passt = passt
+            self.testpmd = testpmd
+            self.firmwareCode = firmwareCode
+            self.firmwareVariables = firmwareVariables
+        }
+    }
+}

@@ -1,9 +1,0 @@
-extension Effect.HugepageAdded: Performable {
-    func undo() throws(Failure) {
-        let path = "/proc/sys/vm/nr_hugepages"
-        guard let count = FileTree().number(path), count > 0 else { return }
-        do throws(Errno) { try Files.set(path, "\(count - 1)") } catch {
-            throw Failure(.cleanup, "write", path, error, remedy: "sysctl vm.nr_hugepages=\(count - 1)")
-        }
-    }
-}

@@ -1,8 +1,0 @@
-extension Effect.Secret: Performable {
-    func make(_ maker: inout EffectMaker) throws {
-        try attempt("copy the passphrase to", path) { () throws(Errno) in
-            try Files.create(path, try Files.read(source, limit: 1 << 20), mode: 0o400)
-            try Files.give(path, to: owner)
-        }
-    }
-}

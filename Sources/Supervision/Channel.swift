@@ -1,0 +1,64 @@
+import CLinux
+import Glibc
+import System
+import Values
+
+/// What is read as soon as the other side has something to say, and written as it takes it.
+final class Channel {
+    private let reading: Descriptor
+    private let writing: Descriptor
+    private let loop: EventLoop
+    private(set) var outlet: Outlet!
+    var onBytes: ([UInt8]) -> Void = { _ in }
+    /// Nothing comes any more, or the other side takes nothing.
+    var onEnd: () -> Void = {}
+
+    init(_ reading: consuming Descriptor, _ writing: consuming Descriptor, loop: EventLoop) {
+        self.reading = reading
+        self.writing = writing
+        self.loop = loop
+        outlet = Outlet(self.writing.raw, loop: loop) { [weak self] in
+            loop.after(.zero) { [weak self] in self?.onEnd() }
+        }
+        // Weakly: a start that fails later leaves the loop to who cleans up.
+        loop.watch(self.reading.raw, for: .readable) { [weak self] _ in self?.read() }
+    }
+
+    /// Both ways by one descriptor, such as a socket.
+    convenience init(_ descriptor: consuming Descriptor, loop: EventLoop) throws(Errno) {
+        try descriptor.setNonBlocking()
+        let copy = Descriptor(try Errno.check { fcntl(descriptor.raw, F_DUPFD_CLOEXEC, 0) })
+        self.init(descriptor, copy, loop: loop)
+    }
+
+    /// The launcher's ends of the pipes NAME.out (from QEMU) and NAME.in (to QEMU). Both open at once: for reading nobody
+    /// need write yet, and the other is opened both ways for the same reason.
+    convenience init(pipes path: String, loop: EventLoop) throws(Failure) {
+        do throws(Errno) {
+            let reading = try Descriptor.open("\(path).out", O_RDONLY | O_NONBLOCK)
+            self.init(reading, try Descriptor.open("\(path).in", O_RDWR | O_NONBLOCK), loop: loop)
+        } catch {
+            throw Failure(.qemu, "open", path, error)
+        }
+    }
+
+    func send(_ bytes: [UInt8]) { outlet.send(bytes) }
+    func send(_ text: String) { outlet.send(text) }
+
+    /// Takes what is there, such as QEMU's last words.
+    func read() {
+        do throws(Errno) {
+            let bytes = try reading.read(atMost: 65536)
+            if !bytes.isEmpty { return onBytes(bytes) }
+        } catch {
+            if error == .wouldBlock { return }
+        }
+        loop.unwatch(reading.raw)
+        onEnd()
+    }
+
+    func close() {
+        loop.unwatch(reading.raw)
+        loop.unwatch(writing.raw)
+    }
+}

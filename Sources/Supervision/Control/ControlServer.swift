@@ -1,0 +1,91 @@
+import CLinux
+import Glibc
+import Model
+import System
+import Values
+
+/// What other snabbvm commands ask of a running launcher: one line of JSON each way. Only the launcher's user can connect.
+final class ControlServer {
+    private let listener: Descriptor
+    private let loop: EventLoop
+    private var connections: [Int32: ControlConnection] = [:]
+    var onRequest: (ControlRequest, ControlConnection) -> Void = { _, _ in }
+
+    init(_ path: String, loop: EventLoop) throws(Failure) {
+        self.loop = loop
+        unlink(path)
+        do throws(Errno) {
+            listener = Descriptor(try Errno.check { clinux_listen(path) })
+            try listener.setNonBlocking()
+        } catch {
+            throw Failure(.host, "listen on", path, error)
+        }
+        loop.watch(listener.raw, for: .readable) { [weak self] _ in self?.accept() }
+    }
+
+    private func accept() {
+        let raw = Glibc.accept(listener.raw, nil, nil)
+        guard raw >= 0 else { return }
+        _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
+        guard let channel = try? Channel(Descriptor(raw), loop: loop) else { return }
+        let connection = ControlConnection(channel)
+        connections[raw] = connection
+        connection.onRequest = { [unowned self, unowned connection] in onRequest($0, connection) }
+        connection.onClose = { [unowned self] in connections[raw] = nil }
+    }
+
+    func close() {
+        loop.unwatch(listener.raw)
+        for connection in connections.values { connection.close() }
+    }
+}
+
+/// One caller: first a request, then, when it attaches to a stream, the stream's bytes both ways.
+final class ControlConnection {
+    private let channel: Channel
+    private var buffer = LineBuffer()
+    private var stream: ConsoleStream?
+    private var closesWhenSent = false
+    private var isClosed = false
+    fileprivate var onRequest: (ControlRequest) -> Void = { _ in }
+    fileprivate var onClose: () -> Void = {}
+
+    fileprivate init(_ channel: Channel) {
+        self.channel = channel
+        channel.onBytes = { [unowned self] in take($0) }
+        channel.onEnd = { [unowned self] in close() }
+        channel.outlet.onEmpty = { [unowned self] in if closesWhenSent { close() } }
+    }
+
+    private func take(_ bytes: [UInt8]) {
+        if let stream { return stream.onInput(bytes) }
+        for line in buffer.lines(adding: bytes) {
+            guard let request = try? JSON(parsing: line) else { return close() }
+            do { onRequest(try request.decode(ControlRequest.self)) } catch {
+                let verb = (error as? ControlRequest.Unknown)?.verb ?? ""
+                answer(ControlAnswer.Outcome(error: "'\(verb)' is nothing that can be asked"))
+            }
+        }
+    }
+
+    /// From here on the connection is the stream.
+    func attach(to stream: ConsoleStream) {
+        self.stream = stream
+        stream.add(channel.outlet)
+    }
+
+    /// The answer, and the end of the conversation.
+    func answer(_ answer: some Encodable) {
+        closesWhenSent = true
+        let json = (try? JSON(encoding: answer)) ?? ["error": "the answer can't be written"]
+        channel.send(json.text + "\n")
+    }
+
+    fileprivate func close() {
+        if isClosed { return }
+        isClosed = true
+        stream?.remove(channel.outlet)
+        channel.close()
+        onClose()
+    }
+}

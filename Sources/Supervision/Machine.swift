@@ -1,0 +1,339 @@
+import CLinux
+import Glibc
+import Host
+import Images
+import Model
+import Planning
+import System
+import Values
+
+/// A running machine: QEMU, the streams to look at it, and the one loop that supervises them.
+package final class Machine {
+    private let plan: Plan
+    private let loop: EventLoop
+    private let ledger: Ledger
+    private let log: Log
+    private let vncPassword: String?
+    private let started = ContinuousClock.now
+
+    private let screen = ConsoleStream(.screen)
+    private let serial = ConsoleStream(.serial)
+    private let logStream = ConsoleStream(.log)
+    private let qmp: QMP
+    private let qmpChannel: Channel
+    private let serialChannel: Channel
+    private let agentChannel: Channel
+    private let agent: GuestAgent
+    private let pseudoTerminal: PseudoTerminal
+    private let control: ControlServer
+    private let ports: Ports
+    /// Brings what the machine reads, while it runs.
+    private let fetch: ImageFetch?
+    private let addressGuard: AddressGuard?
+    private let services: [Service]
+    private let session: TerminalSession?
+    private let hasTerminal: Bool
+    private var serialToOutput: Outlet?
+
+    private var qemu: QEMUProcess?
+    private var phase = MachinePhase.running
+    private var waitingForEnd: [ControlConnection] = []
+    /// The port of this host that leads to the guest's SSH server.
+    private var sshForward: Int?
+
+    package init(
+        _ plan: Plan, loop: EventLoop, ledger: Ledger, log: Log, vncPassword: String?, fetch: ImageFetch?,
+        addressGuard: AddressGuard?, hasTerminal: Bool
+    ) throws {
+        self.plan = plan
+        self.fetch = fetch
+        self.loop = loop
+        self.ledger = ledger
+        self.log = log
+        self.vncPassword = vncPassword
+        let pipes = try Plan.pipes.map { try Channel(pipes: plan.folders.pipe($0), loop: loop) }
+        (serialChannel, qmpChannel, agentChannel) = (pipes[0], pipes[1], pipes[2])
+        qmp = QMP(qmpChannel)
+        agent = GuestAgent(agentChannel, loop: loop)
+        pseudoTerminal = try PseudoTerminal(loop: loop)
+        try ledger.record([plan.folders.control, plan.folders.log, plan.folders.knownHosts].map { .file(path: $0) })
+        control = try ControlServer(plan.folders.control, loop: loop)
+        let services = plan.services.map { Service($0, loop: loop, ledger: ledger, log: log) }
+        ports = Ports(plan, services, loop: loop, ledger: ledger, log: log)
+        session = services.first { $0.plan.role == .windows }.map {
+            TerminalSession($0, plan.folders, loop: loop, log: log, hasTerminal: hasTerminal)
+        }
+        self.services = services
+        self.addressGuard = addressGuard
+        self.hasTerminal = hasTerminal
+        connect()
+    }
+
+    private func connect() {
+        serialChannel.onBytes = { [unowned self] in serial.received($0) }
+        serial.onInput = { [unowned self] in serialChannel.send($0) }
+        pseudoTerminal.channel.onBytes = { [unowned self] in screen.received($0) }
+        screen.onInput = { [unowned self] in pseudoTerminal.channel.send($0) }
+        control.onRequest = { [unowned self] in answer($0, $1) }
+        qmp.onReady = { [unowned self] in qemuIsUp() }
+        qmp.onEvent = { [unowned self] in event($0, $1) }
+        loop.onSignal = { [unowned self] signal in
+            log.note("\(String(cString: strsignal(signal))): stopping")
+            // A terminal that is closed says so twice, by its shell and by the kernel.
+            stop(now: signal == SIGQUIT, insists: signal != SIGHUP)
+        }
+        ports.onFailure = { [unowned self] in end(.failed($0)) }
+        for service in services { service.onFailure = { [unowned self] in end(.failed($0)) } }
+        session?.onNoTerminal = { [unowned self] in showSerialOnOutput() }
+        addressGuard?.onTwin = { [unowned self] mac in
+            log.warning("another host has the machine's MAC address \(mac): give one of them another (--mac)")
+        }
+        addressGuard?.onConflict = { [unowned self] address, mac in
+            log.warning("another host, with MAC address \(mac), uses \(address), which is the machine's")
+        }
+        fetch?.onWrong = { [unowned self] in pause(for: $0) }
+        let logFile = LogFile(plan.folders.log)
+        logStream.received(Array("The launcher's log; with every step it is in \(plan.folders.log)\r\n".utf8))
+        log.listener = { [unowned self] line, isShown in
+            if isShown { logStream.received(Array("\(line)\r\n".utf8)) }
+            logFile?.write(line)
+        }
+    }
+
+    // MARK: - Its life
+
+    /// From QEMU's start to its end.
+    package func run() throws -> Ending {
+        // Beside each other: QEMU waits for the switches to connect, and they for its sockets.
+        let first = services.filter { $0.plan.role != .windows }
+        for service in first { try service.start() }
+        ports.start()
+        // But it gives up where it is the client, and nobody listens.
+        try loop.run { first.allSatisfy { $0.isSettled() } }
+        if case .quitting(let ending) = phase { return ending }
+        let terminal = try pseudoTerminal.openOtherEnd()
+        let qemu = try QEMUProcess(plan.qemu, on: terminal, loop: loop, ledger: ledger, log: log) { [unowned self] in
+            for service in services { service.machineIsGone() }
+        }
+        self.qemu = qemu
+        if hasTerminal, let session { session.open { _ in } } else { showSerialOnOutput() }
+        try loop.run { qemu.status != nil }
+        // QEMU's last words on its pipes, which come with the same wake-up or not at all.
+        try loop.drain()
+        qmpChannel.read()
+        serialChannel.read()
+        return phase.ending ?? ending(of: qemu)
+    }
+
+    private func qemuIsUp() {
+        log.verbose("QEMU is up (pid \(qemu?.pid ?? 0))")
+        ports.machineIsUp()
+        for service in services { service.machineIsUp() }
+        if let vncPassword {
+            qmp.execute("set_password", ["protocol": "vnc", "password": .string(vncPassword)]) { [unowned self] in
+                if case .failure(let error) = $0 { log.warning("VNC takes no password: \(error.text)") }
+            }
+        }
+        pressPowerButton()
+        if case .paused = phase { qmp.execute("stop") }
+        loop.after(Machine.settlingTime) { ResidentMemory.releaseCode() }
+    }
+
+    /// It must not go on with a disk that is not the one that was asked for; what it is, its owner can still look at.
+    private func pause(for failure: Failure) {
+        log.warning("\(failure.line); the machine is paused: end it with snabbvm stop")
+        phase.pause(for: failure)
+        if qmp.isReady { qmp.execute("stop") }
+    }
+
+    private static let settlingTime = Duration.milliseconds(500)
+
+    private func event(_ name: String, _ data: JSON) {
+        switch name {
+        case "SHUTDOWN": phase.shutDown(data["reason"]?.string ?? "unknown")
+        case "VSERPORT_CHANGE": agent.isConnected = data["open"]?.bool ?? false
+        case "RESET" where data["guest"]?.bool == true: log.note("the guest restarts")
+        case "BLOCK_IO_ERROR":
+            log.warning("a disk failed under the guest: \(data["reason"]?.string ?? data.text)")
+        default: break
+        }
+    }
+
+    private func showSerialOnOutput() {
+        guard serialToOutput == nil else { return }
+        let outlet = Outlet(STDOUT_FILENO, loop: loop) { [unowned self] in
+            if let serialToOutput { serial.remove(serialToOutput) }
+        }
+        serialToOutput = outlet
+        serial.add(outlet)
+    }
+
+    // MARK: - Its end
+
+    func stop(now: Bool, insists: Bool) {
+        switch phase.stop(now: now, insists: insists) {
+        case .nothing: return
+        case .quit: return quit()
+        case .wait: pressPowerButton()
+        }
+        let margin = min(2, plan.stopTimeout / 10)
+        loop.after(.seconds(plan.stopTimeout - margin)) { [unowned self] in
+            if qemu?.status != nil { return }
+            log.warning("the guest did not power off within \(Int(plan.stopTimeout)) s")
+            end(.cutOff)
+        }
+    }
+
+    private static let pressAgain = Duration.seconds(5)
+
+    /// Again now and then: a guest that is still booting does not hear it.
+    private func pressPowerButton() {
+        guard phase == .stopping, qmp.isReady, qemu?.status == nil else { return }
+        qmp.execute("system_powerdown")
+        loop.after(Machine.pressAgain) { [unowned self] in pressPowerButton() }
+    }
+
+    private func end(_ ending: Ending) {
+        phase.end(ending)
+        quit()
+    }
+
+    private func quit() {
+        guard let qemu else { return }
+        if qmp.isReady { qmp.execute("quit") } else { qemu.signal(SIGTERM) }
+        loop.after(.seconds(2)) { qemu.signal(SIGKILL) }
+    }
+
+    /// As QEMU itself tells it.
+    private func ending(of qemu: QEMUProcess) -> Ending {
+        if case .leaving(let reason) = phase, qemu.status == .code(0) {
+            if ["guest-shutdown", "guest-reset"].contains(reason) { return .poweredOff }
+            return .failed(
+                Failure(.qemu, "go on with", "machine \(plan.name)", "QEMU was ended from outside (\(reason))"))
+        }
+        let words = qemu.words.suffix(3).joined(separator: " / ")
+        let said = words.isEmpty ? "QEMU ended with \(qemu.status.map { "\($0)" } ?? "nothing")" : words
+        let isDenied = words.contains("Permission denied") && plan.qemu.user != nil
+        let isLocked = words.contains("Invalid password")
+        return .failed(
+            Failure(
+                isLocked ? .image : .qemu, qmp.isReady ? "go on with" : "start", "machine \(plan.name)", said,
+                remedy: isDenied
+                    ? "QEMU runs as an ordinary user here; --qemu-user root gives it root's rights"
+                    : isLocked
+                        ? "see that the file of --secret-file holds the passphrase and nothing else, no newline either"
+                        : nil))
+    }
+
+    package var uptime: Double {
+        let parts = (ContinuousClock.now - started).components
+        return Double(parts.seconds) + Double(parts.attoseconds) / 1e18
+    }
+
+    /// Ends what is left of the children, so that nothing of them is in the way when the ledger is unwound.
+    package func close() throws {
+        if let qemu {
+            qemu.signal(SIGKILL)
+            try loop.run { qemu.status != nil }
+        }
+        ports.end()
+        for service in services { service.end() }
+        try loop.run { services.allSatisfy(\.isGone) }
+        fetch?.end()
+        try session?.end()
+        serialToOutput?.flush()
+        log.listener = nil
+    }
+
+    /// The last thing: tells those who asked for the end how it was.
+    package func tellEnd(_ line: String, code: Int32) {
+        for connection in waitingForEnd { connection.answer(ControlAnswer.End(ended: line, code: code)) }
+        control.close()
+        for channel in [qmpChannel, serialChannel, agentChannel] { channel.close() }
+    }
+
+    // MARK: - What others ask
+
+    private func answer(_ request: ControlRequest, _ connection: ControlConnection) {
+        let refuse = { (why: String?) in connection.answer(ControlAnswer.Outcome(error: why)) }
+        switch request {
+        case .status: answerStatus(connection)
+        case .ports: connection.answer(ports.status)
+        case .streams: connection.answer(ControlAnswer.Streams(streams: streams.map(\.name)))
+        case .ssh: answerSSH(connection)
+        case .console:
+            guard let session else { return refuse("there is no tmux") }
+            session.open(refuse)
+        case .stop(let now):
+            log.note("asked to stop")
+            waitingForEnd.append(connection)
+            stop(now: now, insists: false)
+        case .attach(let name):
+            guard let stream = streams.first(where: { $0.name == name }) else { return refuse("no such stream") }
+            connection.attach(to: stream)
+        case .resize(let rows, let columns):
+            pseudoTerminal.resize(rows: rows, columns: columns)
+            refuse(nil)
+        }
+    }
+
+    private var streams: [ConsoleStream] { [screen, serial, logStream] + ports.streams }
+
+    /// Where the guest's SSH server is to be found from here.
+    private func answerSSH(_ connection: ControlConnection) {
+        guard let nic = plan.guestNICs.first else {
+            return connection.answer(ControlAnswer.SSH(error: "it has no network (--net none)"))
+        }
+        let reply = { [unowned self] (host: String, port: Int) in
+            connection.answer(ControlAnswer.SSH(host: host, port: port, knownHosts: plan.folders.knownHosts))
+        }
+        if nic.mode == .user { return findForward(connection, reply) }
+        if let address = nic.reachedAt { return reply("\(address)", 22) }
+        agent.interfaces { [unowned self] interfaces in
+            let leases = Leases.of(plan.folders)
+            let addresses = GuestNICStatus(nic, leases: leases, guest: interfaces).addresses
+            guard let address = addresses.first(where: { !$0.isSix }) ?? addresses.first else {
+                let why = "its address is not known: it has no guest agent that would tell"
+                return connection.answer(ControlAnswer.SSH(waiting: why))
+            }
+            reply("\(address)", 22)
+        }
+    }
+
+    /// Through QEMU's user network a port of this host leads to the guest's: one that was asked for, or one more.
+    private func findForward(_ connection: ControlConnection, _ reply: @escaping (String, Int) -> Void) {
+        if let port = plan.guestNICs.first?.published.first(where: { $0.guest == 22 && !$0.udp }) {
+            let isAny = port.address.map { ["0.0.0.0", "::"].contains($0) } ?? true
+            return reply(isAny ? "127.0.0.1" : port.address ?? "", port.host)
+        }
+        if let port = sshForward ?? plan.sshPort { return reply("127.0.0.1", port) }
+        guard qmp.isReady, let port = SocketAddress.freePort() else {
+            return connection.answer(ControlAnswer.SSH(waiting: "it is starting"))
+        }
+        let line = "hostfwd_add eth0 tcp:127.0.0.1:\(port)-:22"
+        qmp.execute("human-monitor-command", ["command-line": .string(line)]) { [unowned self] in
+            // It says nothing when all is well.
+            if case .success(let words) = $0, words.string?.trimmed.isEmpty == true {
+                sshForward = port
+                return reply("127.0.0.1", port)
+            }
+            connection.answer(ControlAnswer.SSH(error: "QEMU leads no port to it"))
+        }
+    }
+
+    private func answerStatus(_ connection: ControlConnection) {
+        let reply = { [unowned self] (state: String) in
+            agent.interfaces { [unowned self] interfaces in
+                connection.answer(
+                    MachineStatus(
+                        plan, state: state, pid: qemu?.pid ?? 0, uptime: uptime, guest: interfaces,
+                        ports: ports.status, image: fetch?.progress))
+            }
+        }
+        guard qmp.isReady else { return reply("starting") }
+        qmp.execute("query-status") { [unowned self] in
+            let state = (try? $0.get())?["status"]?.string ?? "unknown"
+            reply(phase.isStopping && state == "running" ? "stopping" : state)
+        }
+    }
+}

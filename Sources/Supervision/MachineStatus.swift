@@ -1,0 +1,145 @@
+import Model
+import Values
+
+/// One of the machine's own NICs.
+struct GuestNICStatus: Codable, Equatable {
+    enum Origin: String, Codable {
+        case lease
+        case agent = "guest agent"
+        case plan
+    }
+
+    var name: String
+    var mode: NetworkMode
+    var mac: MACAddress
+    var interface: String?
+    var bridge: String?
+    var device: String?
+    var mtu: Int?
+    var addresses: [IPAddress]
+    /// Who told them.
+    var addressesFrom: Origin?
+    var gateways: [IPAddress]
+    var nameservers: [IPAddress]
+    /// Where the launcher's side of the network finds the guest, if that is not at its own address.
+    var reachedAt: IPAddress?
+
+    /// What the guest asked for and took is surest; then what it says itself; then what it was meant to have.
+    init(_ plan: GuestNICPlan, leases: [MACAddress: [IPAddress]], guest: [GuestInterface]?) {
+        (name, mode, mac, interface) = (plan.name, plan.mode, plan.mac, plan.interface)
+        (bridge, device, mtu, reachedAt) = (plan.bridge, plan.device, plan.mtu, plan.reachedAt)
+        (gateways, nameservers) = (plan.addresses.compactMap(\.gateway), plan.nameservers)
+        let told = guest?.filter { $0.mac == plan.mac }.flatMap(\.addresses) ?? []
+        let planned = plan.addresses.map(\.address.address)
+        if let leased = leases[plan.mac] {
+            (addresses, addressesFrom) = (leased, .lease)
+            // A lease of one kind says nothing of the other.
+            let kinds = Set(leased.map(\.family))
+            addresses += (told.isEmpty ? planned : told).filter { !kinds.contains($0.family) }
+        } else if !told.isEmpty {
+            (addresses, addressesFrom) = (told, .agent)
+        } else {
+            (addresses, addressesFrom) = (planned, planned.isEmpty ? nil : .plan)
+        }
+    }
+
+    var text: String {
+        let from = addressesFrom.map { " (from the \($0.rawValue))" } ?? ""
+        let shown = addresses.isEmpty ? "no address known" : addresses.map(\.description).joined(separator: ", ")
+        let place = [interface, bridge, device].compactMap(\.self).joined(separator: ", ")
+        return "\(mac) \(shown)\(from), \(mode)" + (place.isEmpty || mode.isJoined ? "" : " with \(place)")
+    }
+}
+
+/// What `snabbvm status` tells of a running machine.
+package struct MachineStatus: Codable, Equatable {
+    package var name: String
+    package var state: String
+    package var pid: Int32
+    var uuid: String
+    var uptime: Double
+    package var accelerator: AcceleratorChoice
+    var cpus: Int
+    var memory: Plan.MemoryPlan
+    var firmware: Firmware
+    var disks: [Plan.DiskPlan]
+    var nics: [GuestNICStatus]
+    var published: [PublishedPort]
+    var ports: [PortStatus]
+    /// How far the image is here that it boots from.
+    var image: FetchProgress?
+    var layout: Layout?
+    var vnc: SocketAddress?
+    var log: String
+
+    init(
+        _ plan: Plan, state: String, pid: Int32, uptime: Double, guest: [GuestInterface]?, ports: [PortStatus],
+        image: FetchProgress?
+    ) {
+        self.image = image
+        name = plan.name
+        self.state = state
+        self.pid = pid
+        uuid = plan.uuid
+        self.uptime = (uptime * 10).rounded() / 10
+        accelerator = plan.accelerator
+        cpus = plan.cpus
+        memory = plan.memory
+        firmware = plan.firmware
+        disks = plan.disks
+        let leases = Leases.of(plan.folders)
+        nics = plan.guestNICs.map { GuestNICStatus($0, leases: leases, guest: guest) }
+        published = plan.guestNICs.flatMap(\.published)
+        self.ports = ports
+        layout = plan.layout
+        vnc = plan.vnc
+        log = plan.folders.log
+    }
+
+    package var text: String {
+        var rows: [(String, String)] = [
+            ("state", "\(state), up \(Elapsed.duration(uptime)) (QEMU's pid \(pid))"),
+            (
+                "CPUs",
+                "\(cpus), \(accelerator == .kvm ? "hardware virtualisation" : "software emulation"), \(firmware.rawValue.uppercased())"
+            ),
+            (
+                "memory",
+                "\(memory.size) " + (memory.pageSize.map { "in hugepages of \($0)" } ?? "ordinary")
+                    + (memory.node.map { " on node \($0)" } ?? "")
+            ),
+        ]
+        for disk in disks {
+            let size = disk.size.map { ", \($0)" } ?? ""
+            rows.append((disk.role.rawValue, disk.path + size + (disk.base.map { ", on \($0.path)" } ?? "")))
+        }
+        if let image {
+            let share = image.total.map { $0 == 0 ? "" : " of \(ByteCount($0)) (\(image.done * 100 / $0) %)" } ?? ""
+            rows.append(("image", "\(image.state.rawValue), \(ByteCount(image.done))\(share)"))
+        }
+        rows += nics.map { ($0.name, $0.text) }
+        for port in ports {
+            let place = port.cpu.map { ", switch on CPU \($0)" } ?? ""
+            let mac = port.mac.map { " \($0)" } ?? ""
+            rows.append(
+                (
+                    port.guestName,
+                    "\(port.name)\(mac), \(port.port) by \(port.engine.rawValue)\(place): \(port.state.rawValue)"
+                ))
+        }
+        if let cpus = layout?.machineCPUs {
+            rows.append(("layout", "QEMU on CPUs \(cpus.ranges)" + (layout?.node.map { ", node \($0)" } ?? "")))
+        }
+        for port in published { rows.append(("published", "\(port)")) }
+        rows.append(("VNC", vnc?.description ?? "off"))
+        rows.append(("log", log))
+        return "machine \(name)\n" + rows.map { "  \($0.0.padded(to: 10))\($0.1.oneLine)" }.joined(separator: "\n")
+    }
+
+    /// Why it can't do what it is for, if so.
+    package var problem: String? {
+        if state != "running" { return "machine \(name) is \(state)" }
+        guard let port = ports.first(where: { $0.state == .down }) else { return nil }
+        return "machine \(name): port \(port.name) is down" + (port.problem.map { ": \($0)" } ?? "")
+    }
+}

@@ -1,0 +1,92 @@
+import CLinux
+import Glibc
+
+/// A descriptor that is only to stay open, for arrays and optionals, which can't hold what is closed once.
+package final class HeldDescriptor {
+    private let descriptor: Descriptor
+    package init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
+    package var raw: Int32 { descriptor.raw }
+}
+
+/// An open file descriptor, closed exactly once.
+package struct Descriptor: ~Copyable {
+    package let raw: Int32
+
+    package init(_ raw: Int32) { self.raw = raw }
+
+    deinit { close(raw) }
+
+    package static func open(_ path: String, _ flags: Int32, mode: mode_t = 0o600) throws(Errno) -> Descriptor {
+        Descriptor(try Errno.check { clinux_open(path, flags | O_CLOEXEC, mode) })
+    }
+
+    package func read(atMost count: Int) throws(Errno) -> [UInt8] {
+        var failure: Errno?
+        let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+            do throws(Errno) {
+                filled = try Errno.check { Glibc.read(raw, buffer.baseAddress, count) }
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+
+    /// What there is of a pipe or socket that does not block: nil where that is nothing yet, empty at the end.
+    package func readPresent(atMost count: Int) throws(Errno) -> [UInt8]? {
+        do throws(Errno) { return try read(atMost: count) } catch {
+            if error == .wouldBlock { return nil }
+            throw error
+        }
+    }
+
+    package func readAll(limit: Int = .max) throws(Errno) -> [UInt8] {
+        var all: [UInt8] = []
+        while all.count < limit {
+            let part = try read(atMost: min(65536, limit - all.count))
+            if part.isEmpty { break }
+            all += part
+        }
+        return all
+    }
+
+    /// Writes what it can at once; returns how much that was.
+    func write(_ bytes: ArraySlice<UInt8>) throws(Errno) -> Int {
+        try Errno.check { bytes.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) } }
+    }
+
+    package func writeAll(_ bytes: [UInt8]) throws(Errno) {
+        var rest = bytes[...]
+        while !rest.isEmpty { rest = rest.dropFirst(try write(rest)) }
+    }
+
+    package func setNonBlocking() throws(Errno) {
+        let flags = try Errno.check { fcntl(raw, F_GETFL) }
+        try Errno.check { fcntl(raw, F_SETFL, flags | O_NONBLOCK) }
+    }
+
+    package func status() throws(Errno) -> stat {
+        var result = stat()
+        try Errno.check { fstat(raw, &result) }
+        return result
+    }
+
+    /// Takes the lock of the open file, if nobody has it.
+    package func tryLock() throws(Errno) -> Bool {
+        do throws(Errno) {
+            try Errno.check { flock(raw, LOCK_EX | LOCK_NB) }
+            return true
+        } catch {
+            if error == .wouldBlock { return false }
+            throw error
+        }
+    }
+
+    /// A pipe whose ends the caller owns.
+    package static func pipe() throws(Errno) -> (reading: Int32, writing: Int32) {
+        var ends: [Int32] = [-1, -1]
+        try Errno.check { clinux_pipe(&ends) }
+        return (ends[0], ends[1])
+    }
+}
