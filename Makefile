@@ -1,11 +1,14 @@
 # make run   installs what is missing, builds, and boots the demo machine
-# make test  the same, and passes the tests
+# make unit  the tests that take seconds
+# make test  all of them
 SWIFT ?= $(shell command -v swift || echo /opt/swift/usr/bin/swift)
 PREFIX ?= /usr/local
 DOCKER ?= docker
 IMAGE ?= snabbvm
 DEMO := build/share/snabbvm
-STRICT := -Xswiftc -warnings-as-errors
+# A target imports what Package.swift says that it depends on, and nothing else.
+STRICT := --explicit-target-dependency-import-check error -Xswiftc -warnings-as-errors
+RUN_TESTS := SWIFT="$(SWIFT)" FLAGS="$(STRICT)" Tests/run
 
 BUILD_PACKAGES := gcc libarchive-dev libc6-dev libcurl4-openssl-dev libpci-dev libssl-dev libyaml-dev make pkg-config zlib1g-dev
 DEMO_PACKAGES := cpio grub-common grub-efi-amd64-bin grub-pc-bin mtools xorriso xz-utils zstd
@@ -18,25 +21,31 @@ BENCH_PACKAGES := aria2 coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-li
 
 DEB_PACKAGES := debootstrap dpkg-dev iproute2 mount util-linux xz-utils
 
-.PHONY: run test fuzz build release demo switch deb test-deb e2e-pci bench bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages deb-packages bench-packages clean
+.PHONY: run unit test test-all fuzz build release demo switch deb test-deb e2e-pci bench bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages deb-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
 
-test: test-packages lint build demo
-	Tests/run $(SWIFT) $(STRICT)
+# What needs no machine, no server and no namespace.
+unit: switch
+	$(RUN_TESTS) unit
+
+test: test-packages lint demo
+	$(RUN_TESTS) all
+
+# Everything: also what needs an engine, an emulated machine, or a fresh Debian.
+test-all: test e2e e2e-pci test-deb
 
 # The mutated input of the tests, and much more of it.
-fuzz: test-packages build demo
-	SNABBVM_FUZZ_INPUTS=6000 Tests/run $(SWIFT) $(STRICT) --filter FuzzTests
+fuzz: test-packages demo
+	SNABBVM_FUZZ_INPUTS=6000 $(RUN_TESTS) FuzzTests
 
-# What the tests run.
 build:
-	$(SWIFT) build --explicit-target-dependency-import-check error $(STRICT)
+	$(SWIFT) build $(STRICT)
 
 # What users run: static but for the C libraries.
 release:
-	$(SWIFT) build -c release --static-swift-stdlib --product snabbvm $(STRICT)
+	$(SWIFT) build -c release --static-swift-stdlib --product snabbvm $(STRICT) -Xlinker --no-export-dynamic
 	install -D -m 755 .build/release/snabbvm build/bin/snabbvm
 	strip build/bin/snabbvm
 
