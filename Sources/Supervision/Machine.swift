@@ -108,7 +108,7 @@ package final class Machine {
         let first = services.filter { $0.plan.role != .windows }
         for service in first { try service.start() }
         ports.start()
-        // But it gives up where it is the client, and nobody listens.
+        // QEMU gives up where it is the client of a service that does not listen yet.
         try loop.run { first.allSatisfy { $0.isSettled() } }
         if case .quitting(let ending) = phase { return ending }
         let terminal = try pseudoTerminal.openOtherEnd()

@@ -26,7 +26,7 @@ final class QEMUProcess {
             in: loop, .init(input: terminal.raw, output: terminal.raw, error: theirs.raw, ownTerminal: true),
             kind: .qemu
         ) { [self] in
-            reader.finish()
+            try reader.finish()
             status = $0
             onExit()
         }

@@ -42,14 +42,16 @@ final class Follower {
         command.user = user
         command.addressSpace = addressSpace
         words = WordReader(reading, loop: loop) { [unowned self] in lastWords = $0 }
-        let messages = try MessageReader(ourReading, loop: loop) { [weak self] in try self?.onMessage($0) }
+        let messages = WordReader(ourReading, loop: loop) { [weak self] line in
+            if let message = try? JSON(parsing: line) { try self?.onMessage(message) }
+        }
         pid = try command.start(
             in: loop, .init(input: theirInput, output: theirOutput, error: errors, passed: files), kind: .image
         ) { [self] status in
             self.status = status
             loop.unwatch(ourEnd)
             try messages.finish()
-            words?.finish()
+            try words?.finish()
             if isStopped { return }
             let said = lastWords.isEmpty ? "\(status)" : lastWords
             let words = "\(verb.rawValue)ing ended with \(said)"
@@ -88,37 +90,6 @@ final class Follower {
         // Who listened may be gone before what is in the pipe has been read.
         onMessage = { _ in }
         if status == nil { kill(pid, SIGKILL) }
-    }
-}
-
-/// Lines of JSON as they come.
-private final class MessageReader {
-    private let descriptor: Descriptor
-    private let loop: EventLoop
-    private var buffer = LineBuffer()
-    private let take: (JSON) throws -> Void
-
-    init(_ raw: Int32, loop: EventLoop, take: @escaping (JSON) throws -> Void) throws(Errno) {
-        descriptor = Descriptor(raw)
-        self.loop = loop
-        self.take = take
-        try descriptor.setNonBlocking()
-        loop.watch(raw, for: .readable) { [unowned self] _ in try read() }
-    }
-
-    @discardableResult
-    private func read() throws -> Bool {
-        guard let bytes = try descriptor.readPresent(atMost: 65536) else { return false }
-        if bytes.isEmpty { loop.unwatch(descriptor.raw) }
-        for line in buffer.lines(adding: bytes) {
-            if let message = try? JSON(parsing: line) { try take(message) }
-        }
-        return !bytes.isEmpty
-    }
-
-    /// What the child said before it ended.
-    func finish() throws {
-        while try read() {}
     }
 }
 

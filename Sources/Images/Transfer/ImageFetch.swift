@@ -44,8 +44,8 @@ package final class ImageFetch {
         pid = try command.start(
             in: loop, .init(input: theirInput, output: theirOutput, error: theirErrors), kind: .image
         ) { [self] status in
-            events.finish()
-            errors.finish()
+            try events.finish()
+            try errors.finish()
             hasEnded = true
             try ended(status)
         }

@@ -52,7 +52,7 @@ package struct Relay {
         }
         tellSize()
         ResidentMemory.releaseCode()
-        try loop.run { ended }
+        try withExtendedLifetime(channel) { try loop.run { ended } }
     }
 
     private func show(_ text: String) { show(Array(text.utf8)[...]) }

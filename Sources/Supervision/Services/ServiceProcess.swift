@@ -77,8 +77,8 @@ final class ServiceProcess {
     private func finish() throws {
         if isOver { return }
         isOver = true
-        output.finish()
-        errors.finish()
+        try output.finish()
+        try errors.finish()
         try onEnd()
         // Whoever refers to this one lets go of it, and of its descriptors.
         onLine = { _, _ in }

@@ -143,7 +143,7 @@ final class PortSwitch {
 
     // MARK: - Counters
 
-    private var total: PortCounters { past.combined(with: current ?? PortCounters(), &+) }
+    private var total: PortCounters { (current ?? PortCounters()).combined(with: past, &+) }
 
     /// Reads the counters, and what has come since the last time.
     func sample() {
@@ -174,13 +174,7 @@ final class PortSwitch {
         return PortStatus(
             name: plan.name, guestName: plan.guestName, port: plan.source, engine: plan.engine, driver: plan.driver,
             mac: plan.mac, state: state, pid: service?.pid, restarts: restarts, cpu: plan.cpu, node: plan.node,
-            settings: plan.settings, counters: service == nil ? nil : withLink(total),
+            settings: plan.settings, counters: service == nil ? nil : total,
             rates: service == nil ? nil : rates ?? PortStatus.Rates(), problem: problem)
-    }
-
-    private func withLink(_ counters: PortCounters) -> PortCounters {
-        var counters = counters
-        counters.hasLink = current?.hasLink
-        return counters
     }
 }
