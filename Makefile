@@ -27,7 +27,7 @@ run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
 
 # What needs no machine, no server and no namespace.
-unit: switch
+unit: build-packages switch
 	$(RUN_TESTS) unit
 
 test: test-packages lint demo
