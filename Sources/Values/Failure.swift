@@ -38,7 +38,8 @@ package enum FailureKind: Int32, CaseIterable, Codable {
         case .fetch: "an image can't be fetched: its address, server, certificate or connection"
         case .checksum: "an image is not what its checksum or signature says"
         case .noMember: "an archive lacks a file"
-        case .cleanup: "the machine ended well, but something could not be given back"
+        case .cleanup:
+            "the machine ended well, but something could not be given back, or its ledger has a line that is not understood"
         }
     }
 }
