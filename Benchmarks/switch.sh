@@ -1,6 +1,11 @@
 # What Benchmarks/switch and Benchmarks/switch-times have in common; they source it.
 
-fail() { echo "Benchmarks/${0##*/}: $*" >&2; exit 1; }
+# The last words of what was running come after what is said of it.
+fail() { # WHAT
+    echo "Benchmarks/${0##*/}: $*" >&2
+    [ -z "${work:-}" ] || tail -n 5 "$work/guest" "$work/switch" "$work/vm.sock.log" "$work/errors" 2>/dev/null >&2
+    exit 1
+}
 command -v snabb >/dev/null || { echo "Benchmarks/${0##*/}: snabb is not on PATH: nothing to measure"; exit 0; }
 command -v dpdk-testpmd >/dev/null || fail "dpdk-testpmd is missing (apt-get install dpdk-dev)"
 [ "$(id -u)" = 0 ] || fail "Snabb needs root"
