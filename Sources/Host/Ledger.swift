@@ -114,7 +114,7 @@ package final class Ledger {
         held = []
         var failures = forgetting ? [] : [unreadableFailure].compactMap(\.self)
         var staying: [String] = []
-        /// Shared ones that are still there, as the one around the ledger is until the ledger has gone.
+        /// Shared folders that are still there, among them the ledger's own.
         var folders: [String] = []
         for (offset, text, change) in lines.reversed() {
             var stays = change == nil && !forgetting
@@ -134,8 +134,12 @@ package final class Ledger {
         if failures.isEmpty, !keepingName {
             file.remove(andFolders: folders)
         } else {
-            // If it can't be written, the ledger stays as it was: undoing once more does no harm.
-            try? file.replace(with: Array(staying.reversed().map { $0 + "\n" }.joined().utf8))
+            do throws(Errno) {
+                try file.replace(with: Array(staying.reversed().map { $0 + "\n" }.joined().utf8))
+            } catch {
+                // The ledger is as it was, with what has been undone: another try finds that gone.
+                failures.append(Failure(.cleanup, "write", path, error, remedy: "make room, then snabbvm release"))
+            }
         }
         return failures
     }

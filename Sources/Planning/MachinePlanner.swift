@@ -156,7 +156,7 @@ extension Plan {
 
     // MARK: - passt
 
-    /// It has no rights, so low ports are not for it.
+    /// passt has no rights, so low ports are not for it.
     static func usesPasst(_ arguments: Arguments, _ facts: HostFacts, _ findings: Findings) -> Bool {
         let isLow = arguments.published.contains { $0.host < facts.privileges.firstUnprivilegedPort }
         return arguments.userNet == .passt && findings.hasPasst && !isLow
@@ -169,7 +169,7 @@ extension Plan {
     ) -> PlanPart<Int?>? {
         guard let program = facts.tools.passt, let nic = networks.first(where: \.usesPasst) else { return nil }
         let folders = findings.folders
-        // It does not stay root, so its folder must not be root's.
+        // passt does not stay root, so its folder must not be root's.
         let user = user ?? facts.privileges.qemuUser
         var options = ["--mtu", "1500"]
         if let given = nic.addresses.first, let gateway = given.gateway {
@@ -186,24 +186,8 @@ extension Plan {
             decision: sshPort,
             effects: [
                 .folder(path: folders.passtFolder, mode: 0o700, isShared: false, owner: user),
-                // It would leave its socket behind.
+                // passt leaves its socket behind.
                 .place(path: folders.passt),
             ], services: [.passt(program, options, socket: folders.passt, user)])
     }
-}
-
-/// The machine as QEMU is told of it.
-struct Hardware {
-    let name: String
-    let uuid: String
-    let folders: MachinePaths
-    let accelerator: AcceleratorChoice
-    let memory: Plan.MemoryPlan
-    let cpus: Int
-    let firmware: Firmware
-    let disks: [Plan.DiskPlan]
-    let secretSource: String?
-    let guestNICs: [GuestNICPlan]
-    let ports: [PortPlan]
-    let vnc: SocketAddress?
 }

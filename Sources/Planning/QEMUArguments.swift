@@ -6,27 +6,28 @@ struct QEMUArguments {
     private(set) var words: [String] = []
     private(set) var files: [Command.File] = []
 
-    init(_ plan: Hardware, _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings) {
-        add("-name", "guest=\(plan.name),process=snabbvm-\(plan.name)")
-        add("-uuid", plan.uuid)
+    init(_ hardware: Hardware, _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings) {
+        add("-name", "guest=\(hardware.name),process=snabbvm-\(hardware.name)")
+        add("-uuid", hardware.uuid)
         words += ["-nodefaults", "-no-user-config"]
-        addMachine(plan, arguments, facts)
+        addMachine(hardware, arguments, facts)
         // The instance id that cloud-init sees, and the name.
         add(
             "-smbios",
-            "type=1,manufacturer=snabbvm,product=snabbvm,version=\(Version.text),serial=\(plan.uuid),sku=\(plan.name)")
+            "type=1,manufacturer=snabbvm,product=snabbvm,version=\(Version.text),serial=\(hardware.uuid),sku=\(hardware.name)"
+        )
         // Not elevateprivileges=deny: the ncurses of Debian 13 asks for its own user while it draws, and would die of it.
         // QEMU is started so that it can't gain rights.
         add("-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny")
         add("-rtc", "base=utc")
         add("-boot", "menu=off,strict=on")
-        addControl(plan)
-        addScreen(plan, findings)
-        addNetworks(plan)
-        for port in plan.ports {
-            words += Engines.named(port.engine).qemuWords(for: port, accelerator: plan.accelerator)
+        addControl(hardware)
+        addScreen(hardware, findings)
+        addNetworks(hardware)
+        for port in hardware.ports {
+            words += Engines.named(port.engine).qemuWords(for: port, accelerator: hardware.accelerator)
         }
-        addDisks(plan, arguments)
+        addDisks(hardware, arguments)
         add("-device", "virtio-rng-pci")
         if let kernel = findings.kernel {
             add("-kernel", kernel)
@@ -38,35 +39,35 @@ struct QEMUArguments {
 
     private mutating func add(_ option: String, _ value: String) { words += [option, value] }
 
-    private mutating func addMachine(_ plan: Hardware, _ arguments: Arguments, _ facts: HostFacts) {
+    private mutating func addMachine(_ hardware: Hardware, _ arguments: Arguments, _ facts: HostFacts) {
         var machine = "\(arguments.chipset.rawValue),memory-backend=memory"
-        if plan.firmware == .uefi, let code = facts.tools.firmwareCode {
+        if hardware.firmware == .uefi, let code = facts.tools.firmwareCode {
             add("-blockdev", "driver=file,node-name=firmware-code,read-only=on,filename=\(code.optionQuoted)")
-            let variables = pass(plan.folders.firmwareVariables, writable: true)
+            let variables = pass(hardware.folders.firmwareVariables, writable: true)
             add("-blockdev", "driver=file,node-name=firmware-variables,filename=\(variables)")
             machine += ",pflash0=firmware-code,pflash1=firmware-variables"
         }
         add("-machine", machine)
-        let isKVM = plan.accelerator == .kvm
+        let isKVM = hardware.accelerator == .kvm
         // Unbounded, the cache of translated code comes to 1 GB of memory that nobody counted on.
         add("-accel", isKVM ? "kvm" : "tcg,thread=multi,tb-size=256")
         add("-cpu", arguments.cpuModel ?? (isKVM ? "host" : "max"))
-        add("-smp", "\(plan.cpus)")
-        add("-m", "\(plan.memory.size.mebibytes)M")
+        add("-smp", "\(hardware.cpus)")
+        add("-m", "\(hardware.memory.size.mebibytes)M")
         // Shareable in any case, so that a switch can be given the guest's memory.
-        var memory = "memory-backend-memfd,id=memory,size=\(plan.memory.size.mebibytes)M,share=on"
-        if let pageSize = plan.memory.pageSize {
-            memory += ",hugetlb=on,hugetlbsize=\(pageSize),prealloc=on,prealloc-threads=\(min(plan.cpus, 16))"
-            if let node = plan.memory.node { memory += ",host-nodes=\(node),policy=bind" }
-        } else if let node = plan.memory.node {
+        var memory = "memory-backend-memfd,id=memory,size=\(hardware.memory.size.mebibytes)M,share=on"
+        if let pageSize = hardware.memory.pageSize {
+            memory += ",hugetlb=on,hugetlbsize=\(pageSize),prealloc=on,prealloc-threads=\(min(hardware.cpus, 16))"
+            if let node = hardware.memory.node { memory += ",host-nodes=\(node),policy=bind" }
+        } else if let node = hardware.memory.node {
             memory += ",host-nodes=\(node),policy=preferred"
         }
         add("-object", memory)
     }
 
-    private mutating func addControl(_ plan: Hardware) {
+    private mutating func addControl(_ hardware: Hardware) {
         for name in Plan.pipes {
-            add("-chardev", "pipe,id=\(name),path=\(plan.folders.pipe(name).optionQuoted)")
+            add("-chardev", "pipe,id=\(name),path=\(hardware.folders.pipe(name).optionQuoted)")
         }
         add("-mon", "chardev=qmp,mode=control")
         add("-serial", "chardev:serial")
@@ -74,10 +75,10 @@ struct QEMUArguments {
         add("-device", "virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0")
     }
 
-    private mutating func addScreen(_ plan: Hardware, _ findings: Findings) {
+    private mutating func addScreen(_ hardware: Hardware, _ findings: Findings) {
         add("-device", "VGA")
         add("-display", "curses")
-        guard let vnc = plan.vnc else { return }
+        guard let vnc = hardware.vnc else { return }
         let host = vnc.host.contains(":") ? "[\(vnc.host)]" : vnc.host
         add("-vnc", "\(host):\(vnc.port - 5900)" + (findings.hasVNCPassword ? ",password=on" : ""))
         // Without a tablet a VNC viewer's pointer and the guest's drift apart.
@@ -85,8 +86,8 @@ struct QEMUArguments {
         add("-device", "usb-tablet")
     }
 
-    private mutating func addNetworks(_ plan: Hardware) {
-        for network in plan.guestNICs {
+    private mutating func addNetworks(_ hardware: Hardware) {
+        for network in hardware.guestNICs {
             let name = network.name
             var device = "\(network.model),id=nic-\(name),netdev=\(name),mac=\(network.mac)"
             let isVirtio = network.model.hasPrefix("virtio-net")
@@ -101,7 +102,7 @@ struct QEMUArguments {
                     if network.queues > 1 { device += ",mq=on,vectors=\(2 * network.queues + 2)" }
                 }
             } else {
-                addUserNetwork(network, plan)
+                addUserNetwork(network, hardware)
             }
             // No boot ROM: the machine boots from its disks, and the image need not carry the ROMs.
             add("-device", "\(device),romfile=")
@@ -125,9 +126,9 @@ struct QEMUArguments {
         add("-netdev", words)
     }
 
-    private mutating func addUserNetwork(_ network: GuestNICPlan, _ plan: Hardware) {
+    private mutating func addUserNetwork(_ network: GuestNICPlan, _ hardware: Hardware) {
         if network.usesPasst {
-            let path = plan.folders.passt.optionQuoted
+            let path = hardware.folders.passt.optionQuoted
             return add("-netdev", "stream,id=\(network.name),server=off,addr.type=unix,addr.path=\(path)")
         }
         let forwards = network.published.map {
@@ -182,17 +183,19 @@ struct QEMUArguments {
                 + "reconnect-delay=86400")
     }
 
-    private mutating func addDisks(_ plan: Hardware, _ arguments: Arguments) {
-        if arguments.diskBus != .sata, !plan.disks.isEmpty { add("-object", "iothread,id=io") }
-        if plan.secretSource != nil { add("-object", "secret,id=secret,file=\(plan.folders.secret.optionQuoted)") }
+    private mutating func addDisks(_ hardware: Hardware, _ arguments: Arguments) {
+        if arguments.diskBus != .sata, !hardware.disks.isEmpty { add("-object", "iothread,id=io") }
+        if hardware.secretSource != nil {
+            add("-object", "secret,id=secret,file=\(hardware.folders.secret.optionQuoted)")
+        }
         if arguments.diskBus == .scsi { add("-device", "virtio-scsi-pci,iothread=io") }
-        for (index, disk) in plan.disks.enumerated() {
+        for (index, disk) in hardware.disks.enumerated() {
             let node = "\(disk.role.rawValue)\(index)"
             switch disk.role {
             case .disk:
                 var backing = ""
                 // What the guest writes is as secret as what it reads.
-                let key = plan.secretSource == nil ? "" : ",encrypt.format=luks,encrypt.key-secret=secret"
+                let key = hardware.secretSource == nil ? "" : ",encrypt.format=luks,encrypt.key-secret=secret"
                 if let base = disk.base {
                     addBase("\(node)-base-file", base)
                     add(
@@ -234,4 +237,20 @@ struct QEMUArguments {
 extension String {
     /// QEMU ends a value at a comma; two stand for one.
     var optionQuoted: String { split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,") }
+}
+
+/// The machine as QEMU is told of it.
+struct Hardware {
+    let name: String
+    let uuid: String
+    let folders: MachinePaths
+    let accelerator: AcceleratorChoice
+    let memory: Plan.MemoryPlan
+    let cpus: Int
+    let firmware: Firmware
+    let disks: [Plan.DiskPlan]
+    let secretSource: String?
+    let guestNICs: [GuestNICPlan]
+    let ports: [PortPlan]
+    let vnc: SocketAddress?
 }

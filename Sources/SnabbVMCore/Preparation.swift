@@ -27,7 +27,7 @@ struct Preparation {
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let finder = Preparation.imageFinder(arguments)
         let kept = try Preparation.keptState(folders)
-        let ports = try Preparation.takePorts(arguments, &facts, locks: locks)
+        let ports = try Preparation.lockPorts(arguments, &facts, locks: locks)
         guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
 
         // iproute2 and qemu-img work while the rest is read, and whoever has an address has time to say so.
@@ -41,8 +41,10 @@ struct Preparation {
             try ImageInspection($0, format: .iso, qemuImg: qemuImg, loop: loop)
         }
         facts.network = try network?.finish()
+        // First the locks, then what is wished by what is there by then.
+        let lockable = try Wishes(arguments, facts).interfaces
+        let interfaces = ledger == nil ? [] : try Preparation.lock(lockable, &facts, loop)
         let wishes = try Wishes(arguments, facts)
-        let interfaces = ledger == nil ? [] : try Preparation.lock(wishes.interfaces, &facts, loop)
         let hasPasst = wishes.passt.map {
             ledger == nil || Passt.works($0, as: facts.privileges.qemuUser, loop: loop)
         }
@@ -59,6 +61,9 @@ struct Preparation {
         let takenListeners = wishes.listeners.compactMap { address, udp in
             address.whyTaken(udp: udp).map { (address, $0.description) }
         }
+        let diskSpace = Files.freeSpace(Files.existingPart(of: folders.disks))
+        let isDHCPTaken = wishes.joinsNetwork && Preparation.isDHCPTaken
+        let freeListener = hasPasst == nil ? nil : SocketAddress.freePort()
         let filters = try Preparation.startFilterCheck(ports.requests, facts.tools, arguments, loop)
 
         let found = (image: try image?.finish(), cdrom: try cdrom?.finish())
@@ -75,9 +80,9 @@ struct Preparation {
                 privateFiles: [kernel, initrd].compactMap(\.self).filter { !Files.readableByAnyone($0) }, seed: seed,
                 record: kept.record, hasKeptDisk: kept.hasDisk, hasKeptVariables: kept.hasVariables,
                 secretFile: secretFile, hasVNCPassword: vncPassword != nil,
-                diskSpace: Files.freeSpace(Files.existingPart(of: folders.disks)), addresses: addresses.free,
-                holders: addresses.holders, isDHCPTaken: wishes.joinsNetwork && Preparation.isDHCPTaken,
-                hasPasst: hasPasst ?? false, freeListener: hasPasst == nil ? nil : SocketAddress.freePort(),
+                diskSpace: diskSpace, addresses: addresses.free,
+                holders: addresses.holders, isDHCPTaken: isDHCPTaken,
+                hasPasst: hasPasst ?? false, freeListener: freeListener,
                 takenListeners: takenListeners, ports: ports.requests, portsFile: ports.file,
                 programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
                 hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
@@ -92,7 +97,7 @@ struct Preparation {
     }
 
     /// What is asked for, with the locks of its NICs, and what of it is there.
-    static func takePorts(
+    static func lockPorts(
         _ arguments: Arguments, _ facts: inout HostFacts, locks: NICLocks
     ) throws(Failure) -> (requests: [PortRequest], file: String?) {
         var requests = arguments.ports

@@ -122,7 +122,10 @@ package final class AddressGuard {
     private func choose(_ post: Post) {
         var left = post.asked.filter { post.holders[$0] == nil }
         // Those with a lower MAC address choose first, each the first that it asked about: all who ask see it so.
-        let before = post.rivals.filter { $0.key.bytes.lexicographicallyPrecedes(post.mac.bytes) }
+        // Who has claimed one by now has chosen.
+        let before = post.rivals.filter {
+            $0.key.bytes.lexicographicallyPrecedes(post.mac.bytes) && !post.holders.values.contains($0.key)
+        }
         for (_, asked) in before.sorted(by: { $0.key.bytes.lexicographicallyPrecedes($1.key.bytes) }) {
             if let theirs = left.firstIndex(where: asked.contains) { left.remove(at: theirs) }
         }

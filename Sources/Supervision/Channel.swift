@@ -59,6 +59,6 @@ final class Channel {
 
     func close() {
         loop.unwatch(reading.raw)
-        loop.unwatch(writing.raw)
+        outlet.close()
     }
 }

@@ -58,10 +58,15 @@ package final class Outlet {
         onEmpty()
     }
 
-    private func end() {
+    /// From here on what is sent goes nowhere.
+    package func close() {
         isOpen = false
         waiting = []
         loop.unwatch(descriptor)
+    }
+
+    private func end() {
+        close()
         onEnd()
     }
 }

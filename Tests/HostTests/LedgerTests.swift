@@ -213,7 +213,7 @@ import Testing
         try ledger.record([.folder(path: folder, isShared: false), .file(path: "\(scratch.path)/gone")])
         let before = ledger.changes
         let failures = limitingFiles(to: 10) { ledger.unwind() }
-        #expect(failures.map(\.subject) == [folder])
+        #expect(failures.map(\.subject) == [folder, path])
         // The newest line was undone, and forgotten at once; what stays, stays.
         #expect(ledger.changes == before.dropLast())
         #expect(Files.names("\(scratch.path)/run") == ["m.ledger"])

@@ -56,12 +56,11 @@ package struct EffectMaker {
     package let log: Log
     var begun: [any BegunEffect] = []
 
-    package init(ledger: Ledger, loop: EventLoop, folders: MachinePaths, log: Log, begun: [any BegunEffect] = []) {
+    package init(ledger: Ledger, loop: EventLoop, folders: MachinePaths, log: Log) {
         self.ledger = ledger
         self.loop = loop
         self.folders = folders
         self.log = log
-        self.begun = begun
     }
 
     package mutating func make(_ effects: [Effect]) throws {
@@ -71,6 +70,7 @@ package struct EffectMaker {
             try effect.performable.make(&self)
         }
         for effect in begun { try effect.finish() }
+        begun = []
     }
 }
 

@@ -10,7 +10,7 @@ enum CheckCommand {
         let searchPath = Environment.current["PATH"] ?? ""
         var facts = try HostFacts.read(for: arguments, searchPath: searchPath)
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
-        let ports = try Preparation.takePorts(arguments, &facts, locks: NICLocks()).requests
+        let ports = try Preparation.lockPorts(arguments, &facts, locks: NICLocks()).requests
         if ports.isEmpty { try facts.addDevices() }
         let findings = Findings(
             folders: folders, ports: ports, switchFolder: Preparation.switchFolder(arguments),
