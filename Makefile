@@ -19,9 +19,10 @@ TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool fish gnupg groff-base
 BENCH_PACKAGES := aria2 binutils coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-light procps python3 qemu-block-extra strace \
 	util-linux xz-utils zstd
 
-DEB_PACKAGES := debootstrap dpkg-dev iproute2 mount util-linux xz-utils
+FRESH_PACKAGES := debootstrap iproute2 mount util-linux
+DEB_PACKAGES := $(FRESH_PACKAGES) dpkg-dev xz-utils
 
-.PHONY: run unit test test-all fuzz build release demo switch deb test-deb e2e-pci bench bench-compare bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages deb-packages bench-packages clean
+.PHONY: run unit test test-all fuzz build release demo switch deb test-deb test-swift-6.0 e2e-pci bench bench-compare bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages deb-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
@@ -34,7 +35,7 @@ test: test-packages lint demo
 	$(RUN_TESTS) all
 
 # Everything: also what needs an engine, an emulated machine, or a fresh Debian.
-test-all: test e2e e2e-pci test-deb
+test-all: test e2e e2e-pci test-deb test-swift-6.0
 
 # The mutated input of the tests, and much more of it.
 fuzz: test-packages demo
@@ -111,6 +112,11 @@ deb: deb-packages release demo
 # Installs it on a fresh Debian, and boots the demo machine there.
 test-deb: deb
 	Tests/deb/run
+
+# Compiles with Debian 13's own compiler, and runs the unit tests, in a fresh Debian 13. Where there can be none it says so.
+test-swift-6.0:
+	-@./packages $(FRESH_PACKAGES) git
+	Tests/swift-6.0/run
 
 # The container image; IMAGE_ARGS for the build, such as --build-arg SNABB=….
 image:

@@ -38,18 +38,20 @@ extension Plan {
             disks: disks.decision + [seed.decision].compactMap(\.self), secretSource: findings.secretFile,
             guestNICs: networks.decision, ports: ports.decision.ports, vnc: wishes.vnc)
         let words = QEMUArguments(hardware, arguments, facts, findings)
+        let notes = [
+            accelerator.notes, memory.notes, Plan.processorNotes(arguments, facts), findings.seed.warnings,
+            Plan.vncNotes(wishes, findings), disks.notes, networks.notes, ports.notes, consoles.notes, user.notes,
+        ].flatMap(\.self)
+        let effects = [
+            Plan.folderEffects(folders), disks.effects, passt?.effects ?? [], seed.effects, networks.effects,
+            ports.effects, consoles.effects,
+        ].flatMap(\.self)
         self.init(
-            name: name, uuid: uuid, folders: folders,
-            notes: accelerator.notes + memory.notes + Plan.processorNotes(arguments, facts) + findings.seed.warnings
-                + Plan.vncNotes(wishes, findings) + disks.notes + networks.notes + ports.notes + consoles.notes
-                + user.notes,
-            accelerator: hardware.accelerator, memory: hardware.memory, cpus: hardware.cpus,
-            firmware: hardware.firmware, disks: hardware.disks, secretSource: hardware.secretSource,
-            guestNICs: hardware.guestNICs, vnc: hardware.vnc, sshPort: passt?.decision, ports: hardware.ports,
-            portRequests: arguments.ports, portsFile: findings.portsFile, layout: ports.decision.layout,
-            effects: Plan.folderEffects(folders) + disks.effects + (passt?.effects ?? []) + seed.effects
-                + networks.effects
-                + ports.effects + consoles.effects,
+            name: name, uuid: uuid, folders: folders, notes: notes, accelerator: hardware.accelerator,
+            memory: hardware.memory, cpus: hardware.cpus, firmware: hardware.firmware, disks: hardware.disks,
+            secretSource: hardware.secretSource, guestNICs: hardware.guestNICs, vnc: hardware.vnc,
+            sshPort: passt?.decision, ports: hardware.ports, portRequests: arguments.ports,
+            portsFile: findings.portsFile, layout: ports.decision.layout, effects: effects,
             services: ports.services + (passt?.services ?? []) + networks.services + consoles.services,
             qemu: Command(
                 program: qemuProgram, arguments: words.words,

@@ -69,7 +69,8 @@ struct Neighbour: Equatable {
         to ethernet: [UInt8], from mac: MACAddress, source: [UInt8], destination: [UInt8], _ message: [UInt8]
     ) -> [UInt8] {
         let length = [UInt8(message.count >> 8), UInt8(message.count & 0xff)]
-        let sum = checksum(source + destination + [0, 0] + length + [0, 0, 0, 58] + message)
+        let pseudoHeader = source + destination + [0, 0, length[0], length[1], 0, 0, 0, 58]
+        let sum = checksum(pseudoHeader + message)
         var message = message
         (message[2], message[3]) = (UInt8(sum >> 8), UInt8(sum & 0xff))
         let header: [UInt8] = [0x60, 0, 0, 0] + length + [58, 255]

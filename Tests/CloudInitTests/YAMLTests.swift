@@ -38,7 +38,7 @@ import Testing
         ("a: [1", 1), ("a: 1\n b: 2", 2), ("a:\n\t- 1", 2), ("x: *nowhere", 1), ("'open", 1), ("a: 1\n---\nb: [", 3),
     ])
     func placesWhatIsWrong(_ text: String, _ line: Int) {
-        let error = #expect(throws: YAMLSyntaxError.self) { try YAML.parse(Array(text.utf8)) }
+        let error = expectThrown(YAMLSyntaxError.self) { try YAML.parse(Array(text.utf8)) }
         #expect((error?.line ?? 0) >= line)
     }
 

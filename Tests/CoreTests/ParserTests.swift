@@ -76,7 +76,7 @@ import Testing
         #expect(try parse("x", "tap:t0", environment: environment).ports.map(\.source) == [.tap("t0")])
         #expect(try parse("status", environment: ["SNABBVM_PORTS": "nonsense"]).ports.isEmpty)
         for (list, reason) in [("05:00.0 5:0.0", "given twice"), ("eth0", "neither a PCI address")] {
-            let failure = #expect(throws: Failure.self) { try parse("x", environment: ["SNABBVM_PORTS": list]) }
+            let failure = expectThrown(Failure.self) { try parse("x", environment: ["SNABBVM_PORTS": list]) }
             #expect(failure?.line.contains(reason) == true, "\(failure?.line ?? "")")
         }
     }
@@ -109,7 +109,7 @@ import Testing
             (["release", "eth0"], "no PCI address"), (["status", "--watch"], "no option of status"),
         ] as [([String], String)])
     func refuses(_ words: [String], _ reason: String) {
-        let failure = #expect(throws: Failure.self) { try Parser.parse(words, environment: [:]) }
+        let failure = expectThrown(Failure.self) { try Parser.parse(words, environment: [:]) }
         #expect(failure?.kind == .usage)
         #expect(failure?.line.contains(reason) == true, "\(failure?.line ?? "")")
     }

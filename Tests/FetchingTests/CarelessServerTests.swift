@@ -125,14 +125,14 @@ struct CarelessServerTests {
     }
 
     /// What is wrong with it may be that it is the value alone.
-    @Test(arguments: [secret, "X-Other: 1\n\(secret)"]) func aHeaderWithoutAColonIsNotShown(_ lines: String) throws {
+    @Test(arguments: [secret, "X-Other: 1\n" + secret]) func aHeaderWithoutAColonIsNotShown(_ lines: String) throws {
         let outcome = try cache.pull(server.url("disk.img"), environment: ["SNABBVM_HEADER": lines])
         expectRefused(outcome, .usage)
         try expectHidden(outcome)
         #expect(try server.statistics("disk.img").requests.isEmpty)
     }
 
-    @Test(arguments: ["user:\(secret)@127.0.0.1/with space.img", "user:\(secret) word@127.0.0.1/disk.img"])
+    @Test(arguments: ["user:" + secret + "@127.0.0.1/with space.img", "user:" + secret + " word@127.0.0.1/disk.img"])
     func anAddressThatIsNoneKeepsItsPassword(_ address: String) throws {
         let outcome = try cache.pull("http://\(address)")
         expectRefused(outcome, .usage)

@@ -86,7 +86,7 @@ import Testing
         return disk
     }
 
-    @Test(.enabled(if: Packing.hasTools, "one of \(Packing.tools.joined(separator: ", ")) is missing"))
+    @Test(.enabled(if: Packing.hasTools, Packing.missing))
     func archivesAreUnpackedOrRefused() throws {
         let archives = try archives()
         for archive in archives { try expectBounded(archive.bytes, archive.prefix, archive.name) }

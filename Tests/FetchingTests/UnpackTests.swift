@@ -11,8 +11,7 @@ import Testing
 @testable import TestSupport
 @testable import Values
 
-@Suite(
-    "Unpacking images", .enabled(if: Packing.hasTools, "one of \(Packing.tools.joined(separator: ", ")) is missing"))
+@Suite("Unpacking images", .enabled(if: Packing.hasTools, Packing.missing))
 struct UnpackTests {
     private let scratch = Scratch()
     private var cache: TestCache { TestCache(scratch) }
@@ -547,6 +546,7 @@ struct Packing: Sendable, CustomTestStringConvertible {
 
     static let tools = ["gzip", "bzip2", "xz", "zstd", "lz4", "zip", "7z", "tar", "qemu-img"]
     static let hasTools = tools.allSatisfy { Parts.has($0) }
+    static let missing: Comment = "one of \(tools.joined(separator: ", ")) is missing"
 
     static let all: [Packing] = [
         .init(name: "gz", command: "gzip -1 -c disk.img >packed"),

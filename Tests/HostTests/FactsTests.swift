@@ -209,7 +209,7 @@ import Testing
         addNIC("0000:05:00.0", id: (0x8086, 0x10fb))
         _ = scratch.file("sys/bus/pci/devices/0000:05:00.0/vendor", "no number\n")
         _ = scratch.folder("sys/bus/pci/devices/not-an-address")
-        let failure = #expect(throws: Failure.self) { try HostFacts.NIC.all(tree) }
+        let failure = expectThrown(Failure.self) { try HostFacts.NIC.all(tree) }
         #expect(failure?.kind == .host)
     }
 

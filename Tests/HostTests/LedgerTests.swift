@@ -85,7 +85,7 @@ import Testing
 
     @Test func oneLauncherHasTheName() throws {
         let first = try Ledger(path)
-        let failure = #expect(throws: Failure.self) { try Ledger(path) }
+        let failure = expectThrown(Failure.self) { try Ledger(path) }
         #expect(failure?.kind == .busy)
         #expect(Ledger.isHeld(path) == true)
         _ = first.unwind()
@@ -299,7 +299,7 @@ import Testing
         for (path, mode) in [("\(base)/m.ledger", mode_t(0o666)), (base, mode_t(0o777))] {
             let before = try Files.status(path).st_mode
             chmod(path, mode)
-            let failure = #expect(throws: Failure.self) { try Ledger("\(base)/m.ledger") }
+            let failure = expectThrown(Failure.self) { try Ledger("\(base)/m.ledger") }
             #expect(failure?.operation == "trust")
             chmod(path, before & ~0o022)
         }

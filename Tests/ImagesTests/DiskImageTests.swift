@@ -43,7 +43,7 @@ import Testing
     }
 
     private func expectRefused(_ path: String, _ words: String, sourceLocation: SourceLocation = #_sourceLocation) {
-        let failure = #expect(throws: Failure.self, sourceLocation: sourceLocation) { try inspect(path) }
+        let failure = expectThrown(Failure.self, sourceLocation: sourceLocation) { try inspect(path) }
         #expect(failure?.kind == .image, sourceLocation: sourceLocation)
         #expect(failure?.line.contains(words) == true, "\(failure?.line ?? "")", sourceLocation: sourceLocation)
         #expect(failure?.line.contains("\n") == false, sourceLocation: sourceLocation)
@@ -109,9 +109,9 @@ import Testing
         let finder = ImageFinder(files: FileFinder(sharedFolder: scratch.folder("u")), demoFolder: scratch.path)
         let shared = scratch.file("u/sub/disk.img", "x")
         #expect(try finder.find("sub/disk.img", what: "image") == Files.resolved(shared))
-        let failure = #expect(throws: Failure.self) { try finder.find("sub/disc.img", what: "image") }
+        let failure = expectThrown(Failure.self) { try finder.find("sub/disc.img", what: "image") }
         #expect(failure?.remedy == "did you mean disk.img?")
-        let address = #expect(throws: Failure.self) { try finder.find("https://u:secret@host/x.img", what: "image") }
+        let address = expectThrown(Failure.self) { try finder.find("https://u:secret@host/x.img", what: "image") }
         #expect(address?.line.contains("secret") == false)
         #expect(throws: Failure.self) { try finder.find("u", what: "image") }
         #expect(throws: Failure.self) { try finder.demo() }

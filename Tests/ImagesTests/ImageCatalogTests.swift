@@ -73,17 +73,17 @@ import Testing
         (#"{"": {"url": "x"}}"#, "'' is no name"), (#"{"demo": {"url": "x"}}"#, "built-in machine"),
     ])
     func saysWhatIsWrong(_ text: String, _ words: String) {
-        let failure = #expect(throws: Failure.self) { try catalog(text) }
+        let failure = expectThrown(Failure.self) { try catalog(text) }
         #expect(failure?.kind == .usage)
         #expect(failure?.line.contains(words) == true, "\(failure?.line ?? "")")
         #expect(failure?.line.contains("/etc/images.json") == true)
     }
 
     @Test func refusesFilesThatAreNone() {
-        let folder = #expect(throws: Failure.self) { try ImageCatalog(files: [scratch.folder("x")]) }
+        let folder = expectThrown(Failure.self) { try ImageCatalog(files: [scratch.folder("x")]) }
         #expect(folder?.kind == .usage)
         let large = scratch.file("large.json", String(repeating: " ", count: 1 << 20) + "{}")
-        let failure = #expect(throws: Failure.self) { try ImageCatalog(files: [large]) }
+        let failure = expectThrown(Failure.self) { try ImageCatalog(files: [large]) }
         #expect(failure?.cause.contains("larger than") == true)
     }
 

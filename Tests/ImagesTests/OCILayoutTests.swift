@@ -37,7 +37,7 @@ import Testing
     private func expectRefused<Value>(
         _ words: String, sourceLocation: SourceLocation = #_sourceLocation, _ body: () throws -> Value
     ) {
-        let failure = #expect(throws: Failure.self, sourceLocation: sourceLocation) { try body() }
+        let failure = expectThrown(Failure.self, sourceLocation: sourceLocation) { try body() }
         #expect(failure?.kind == .image, sourceLocation: sourceLocation)
         #expect(failure?.line.contains(words) == true, "\(failure?.line ?? "")", sourceLocation: sourceLocation)
     }
@@ -153,7 +153,7 @@ import Testing
     /// An archive's words end on a terminal.
     @Test func boundsWhatItRepeats() throws {
         let tags = (0..<500).map { entry("a", tag: "\u{1b}[2J\($0)" + String(repeating: "x", count: 1000)) }
-        let failure = #expect(throws: Failure.self) { try OCIIndex(bytes(tags), path: "x").manifest(tag: "none") }
+        let failure = expectThrown(Failure.self) { try OCIIndex(bytes(tags), path: "x").manifest(tag: "none") }
         #expect((failure?.line.utf8.count ?? .max) < 4096)
         #expect(failure?.line.contains("\u{1b}") == false)
         #expect(failure?.line.contains("and 490 more") == true)

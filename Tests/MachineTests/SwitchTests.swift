@@ -21,10 +21,12 @@ struct SwitchTests {
 
     private static let cures: [String] =
         (try? run(script, ["--list"]).output.split(separator: "\n").map(String.init)) ?? []
+    private static let guestCures = cures.filter { $0.hasPrefix("virtio-") }
+    private static let hostCures = cures.filter { !$0.hasPrefix("virtio-") }
 
     @Test func thereAreCures() { #expect(SwitchTests.cures.count > 20) }
 
-    @Test(arguments: cures.filter { !$0.hasPrefix("virtio-") })
+    @Test(arguments: hostCures)
     func cure(_ name: String) throws {
         let outcome = try run(SwitchTests.script, [name])
         #expect(outcome.code == 0, "\(outcome.output)\(outcome.errors)")
@@ -33,7 +35,7 @@ struct SwitchTests {
     /// Those of the driver for virtio-net by PCI address, in a machine that has such an NIC.
     @Test(
         .enabled(if: Parts.hasDemo, "the demo machine, QEMU, tmux or xorriso is missing (make demo)"),
-        arguments: cures.filter { $0.hasPrefix("virtio-") })
+        arguments: guestCures)
     func cureOfTheDriver(_ name: String) throws {
         let outcome = try run(SwitchTests.script, [name])
         #expect(outcome.code == 0, "\(outcome.output)\(outcome.errors)")

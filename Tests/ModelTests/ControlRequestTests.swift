@@ -39,7 +39,7 @@ struct ControlRequestTests {
     }
 
     @Test func whatNobodyKnowsIsNamed() throws {
-        let error = #expect(throws: ControlRequest.Unknown.self) {
+        let error = expectThrown(ControlRequest.Unknown.self) {
             try JSON(parsing: #"{"verb":"dance"}"#).decode(ControlRequest.self)
         }
         #expect(error?.verb == "dance")

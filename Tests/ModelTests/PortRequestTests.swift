@@ -59,13 +59,13 @@ import Testing
             ("env:BAD", "'eth0' in it"),
         ])
     func refuses(_ text: String, _ reason: String) {
-        let failure = #expect(throws: Failure.self) { try parse(text, ["EMPTY": " ", "BAD": "05:00.0,eth0"]) }
+        let failure = expectThrown(Failure.self) { try parse(text, ["EMPTY": " ", "BAD": "05:00.0,eth0"]) }
         #expect(failure?.kind == .usage)
         #expect(failure?.line.contains(reason) == true, "\(failure?.line ?? "")")
     }
 
     @Test func aPortIsGivenOnce() {
-        let failure = #expect(throws: Failure.self) {
+        let failure = expectThrown(Failure.self) {
             try Parser.parse(["x", "05:00.0", "0000:05:00.0,vlan=1"], environment: [:])
         }
         #expect(failure?.line.contains("given twice") == true)
@@ -115,7 +115,7 @@ import Testing
             (#"[{"port":"05:00.0","vlna":1}]"#, "did you mean vlan?"),
         ])
     func refusesFiles(_ text: String, _ reason: String) {
-        let failure = #expect(throws: Failure.self) { try file(text) }
+        let failure = expectThrown(Failure.self) { try file(text) }
         #expect(failure?.kind == .usage && failure?.line.contains("/p.json") == true)
         #expect(failure?.line.contains(reason) == true, "\(failure?.line ?? "")")
     }

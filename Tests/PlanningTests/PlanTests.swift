@@ -57,7 +57,7 @@ import Testing
         let plan = try Samples.plan(facts: facts)
         #expect(plan.accelerator == .tcg)
         #expect(plan.notes.filter { $0.contains("kvm_pvm") }.count == 1)
-        let failure = #expect(throws: Failure.self) { try Samples.plan("--accel", "kvm", "x", facts: facts) }
+        let failure = expectThrown(Failure.self) { try Samples.plan("--accel", "kvm", "x", facts: facts) }
         #expect(failure?.kind == .host)
     }
 
@@ -96,7 +96,7 @@ import Testing
 
     @Test func refusesTooFewHugepages() throws {
         let few = facts(.init(node: 0, pageSize: .mebibytes(2), total: 600, free: 500))
-        let failure = #expect(throws: Failure.self) { try Samples.plan(facts: few) }
+        let failure = expectThrown(Failure.self) { try Samples.plan(facts: few) }
         #expect(failure?.line.contains("500 of 2M are free, 1024 are needed") == true)
         #expect(try Samples.plan("--hugepages", "off", "x", facts: few).memory.pageSize == nil)
         let none = facts(.init(node: 0, pageSize: .mebibytes(2), total: 0, free: 0))
@@ -105,7 +105,7 @@ import Testing
     }
 
     @Test func refusesMoreMemoryThanThereIs() throws {
-        let failure = #expect(throws: Failure.self) { try Samples.plan("-m", "64G", "x") }
+        let failure = expectThrown(Failure.self) { try Samples.plan("-m", "64G", "x") }
         #expect(failure?.kind == .host)
         var facts = Samples.facts
         facts.memory.limit = .mebibytes(1024)
@@ -118,7 +118,7 @@ import Testing
     @Test func growsAndNeverShrinks() throws {
         let plan = try Samples.plan("--disk-size", "8G", "x")
         #expect(plan.disks.first?.size == .mebibytes(8192))
-        let failure = #expect(throws: Failure.self) { try Samples.plan("--disk-size", "1G", "x") }
+        let failure = expectThrown(Failure.self) { try Samples.plan("--disk-size", "1G", "x") }
         #expect(failure?.kind == .image)
     }
 
@@ -143,9 +143,9 @@ import Testing
         #expect(plan.uuid == first.uuid)
         #expect(!plan.effects.contains { if case .disk = $0 { true } else { false } })
         #expect(plan.disks.first?.base == Samples.image)
-        let changed = #expect(throws: Failure.self) { try again { $0.image?.modified = 8 } }
+        let changed = expectThrown(Failure.self) { try again { $0.image?.modified = 8 } }
         #expect(changed?.cause.contains("was changed since") == true)
-        let other = #expect(throws: Failure.self) {
+        let other = expectThrown(Failure.self) {
             try again {
                 $0.image?.path = "/u/other"
                 $0.image?.fileSize = 1
@@ -155,7 +155,7 @@ import Testing
     }
 
     @Test func refusesACopyThatDoesNotFit() throws {
-        let failure = #expect(throws: Failure.self) {
+        let failure = expectThrown(Failure.self) {
             try Samples.plan("--copy", "x") { $0.diskSpace = ByteCount(10) }
         }
         #expect(failure?.kind == .noSpace)
@@ -193,7 +193,7 @@ import Testing
     }
 
     @Test func refusesPathsThatAreTooLongForSockets() {
-        let failure = #expect(throws: Failure.self) {
+        let failure = expectThrown(Failure.self) {
             try Samples.plan("--run-dir", "/" + String(repeating: "x", count: 100), "x")
         }
         #expect(failure?.kind == .usage)
@@ -203,7 +203,7 @@ import Testing
         for (field, package) in [(\HostFacts.Tools.qemu, "qemu-system-x86"), (\.qemuImg, "qemu-utils")] {
             var facts = Samples.facts
             facts.tools[keyPath: field] = nil
-            let failure = #expect(throws: Failure.self) { try Samples.plan(facts: facts) }
+            let failure = expectThrown(Failure.self) { try Samples.plan(facts: facts) }
             #expect(failure?.remedy == "apt-get install \(package)")
         }
     }

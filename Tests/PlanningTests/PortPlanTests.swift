@@ -31,7 +31,7 @@ import Testing
     ) {
         var facts = Samples.factsWithNICs
         change(&facts)
-        let failure = #expect(throws: Failure.self, sourceLocation: sourceLocation) {
+        let failure = expectThrown(Failure.self, sourceLocation: sourceLocation) {
             let arguments = try Parser.parse(options + ["/u/disk.qcow2"] + ports, environment: [:])
             var findings = Findings(folders: MachinePaths(arguments, uid: 0))
             findings.image = Samples.image

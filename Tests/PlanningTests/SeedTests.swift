@@ -59,7 +59,7 @@ import Testing
 
     @Test func placesErrorsInYAML() throws {
         _ = scratch.file("u", "#cloud-config\nusers:\n  - name: a\n   shell: b\n")
-        let failure = #expect(throws: Failure.self) { try sources("-u", "u") }
+        let failure = expectThrown(Failure.self) { try sources("-u", "u") }
         #expect(failure?.kind == .seed)
         #expect(failure?.cause.hasPrefix("line 4, column 4:") == true, "\(failure?.cause ?? "")")
         _ = scratch.file("m", "a: [1\n")
@@ -103,7 +103,7 @@ import Testing
     @Test(arguments: ["-----BEGIN OPENSSH PRIVATE KEY-----\nx\n", "no key\n", "\n"])
     func refusesWhatIsNoPublicKey(_ text: String) {
         _ = scratch.file("k", text)
-        let failure = #expect(throws: Failure.self) { try sources("--ssh-key", "k") }
+        let failure = expectThrown(Failure.self) { try sources("--ssh-key", "k") }
         #expect(failure?.kind == .seed)
     }
 

@@ -33,12 +33,12 @@ import Testing
 
     @Test func showsTheLastWordsOfAFailure() throws {
         let command = Command(program: "/bin/sh", arguments: ["-c", "echo nothing works >&2; exit 7"])
-        let failure = #expect(throws: Failure.self) { try finish(command) }
+        let failure = expectThrown(Failure.self) { try finish(command) }
         #expect(failure?.cause == "nothing works")
     }
 
     @Test func endsWhatTakesTooLong() throws {
-        let failure = #expect(throws: Failure.self) {
+        let failure = expectThrown(Failure.self) {
             try finish(Command(program: "/bin/sleep", arguments: ["600"]), limit: .milliseconds(50))
         }
         #expect(failure?.cause.contains("in time") == true)
@@ -51,7 +51,7 @@ import Testing
     }
 
     @Test func saysWhatCouldNotBeStarted() throws {
-        let failure = #expect(throws: Failure.self) { try finish(Command(program: "/nonexistent/x", arguments: [])) }
+        let failure = expectThrown(Failure.self) { try finish(Command(program: "/nonexistent/x", arguments: [])) }
         #expect(failure?.line == "cannot start /nonexistent/x: execute: No such file or directory")
     }
 

@@ -42,11 +42,11 @@ package struct InterfaceState: Codable, Equatable {
 
     /// For a moment both have the addresses: so no packet finds that nobody has them.
     package func moving(to bridge: String) -> [String] {
-        ["link set dev \(bridge) up"] + adding(to: bridge, isNew: true) + ["link set dev \(name) master \(bridge)"]
-            + routing(from: name, to: bridge) + knowing(on: bridge)
-            // The last first: with the first the kernel would take those away that stand on it.
-            + addresses.reversed().map { "address del \($0.words.first ?? "") dev \(name)" }
-            + leftovers.map { "route del \($0) dev \(name) proto kernel" }
+        var lines = ["link set dev \(bridge) up"] + adding(to: bridge, isNew: true)
+        lines += ["link set dev \(name) master \(bridge)"] + routing(from: name, to: bridge) + knowing(on: bridge)
+        // The last first: with the first the kernel would take those away that stand on it.
+        lines += addresses.reversed().map { "address del \($0.words.first ?? "") dev \(name)" }
+        return lines + leftovers.map { "route del \($0) dev \(name) proto kernel" }
     }
 
     /// The kernel lists the newest address of IPv6 first, and the oldest of IPv4.
