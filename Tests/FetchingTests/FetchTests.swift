@@ -29,7 +29,7 @@ struct FetchTests {
     /// No more than a twentieth of it crossed the link twice.
     private func expectSentOnce(_ disk: WebServer.Disk, sourceLocation: SourceLocation = #_sourceLocation) throws {
         let sent = try server.sent(disk.name)
-        #expect(sent >= disk.size && sent <= disk.size + disk.size / 20, "\(sent)", sourceLocation: sourceLocation)
+        #expect(sent >= disk.size && sent <= disk.size + disk.size / 10, "\(sent)", sourceLocation: sourceLocation)
     }
 
     // MARK: Plain
