@@ -16,12 +16,12 @@ RUN_PACKAGES := ca-certificates dnsmasq-base gpgv iproute2 nftables openssh-clie
 TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool fish gnupg groff-base iputils-ping lz4 mount openssh-server openssl p7zip-full passt procps \
 	python3 tar tcpdump tesseract-ocr tigervnc-tools util-linux vncsnapshot xz-utils zip zsh zstd
 
-BENCH_PACKAGES := aria2 coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-light procps python3 qemu-block-extra strace \
+BENCH_PACKAGES := aria2 binutils coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-light procps python3 qemu-block-extra strace \
 	util-linux xz-utils zstd
 
 DEB_PACKAGES := debootstrap dpkg-dev iproute2 mount util-linux xz-utils
 
-.PHONY: run unit test test-all fuzz build release demo switch deb test-deb e2e-pci bench bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages deb-packages bench-packages clean
+.PHONY: run unit test test-all fuzz build release demo switch deb test-deb e2e-pci bench bench-compare bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages deb-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
@@ -66,6 +66,10 @@ e2e-pci: test-packages release demo
 
 bench: bench-packages release demo
 	Benchmarks/run
+
+# This version beside an older one: OLD=PROGRAM.
+bench-compare: bench-packages release demo
+	Benchmarks/compare $(OLD)
 
 # How images are fetched, beside curl, aria2c, QEMU's own driver and nbdkit.
 bench-images: bench-packages release demo
