@@ -88,6 +88,7 @@ engine_end() {
     local daemon
     daemon=$(cat "$work/docker.pid" 2>/dev/null)
     kill "${daemon:-$engine_pid}" 2>/dev/null
+    waits 60 eval '! kill -0 "$engine_pid"' || kill -KILL "${daemon:-$engine_pid}"
     wait "$engine_pid" 2>/dev/null
     engine_pid=""
     [ -z "$namespace" ] || ip netns delete "$namespace"
