@@ -714,7 +714,10 @@ struct FetchTests {
     @Test(.enabled(if: Parts.hasDemo, noDemo)) func aDryRunTouchesNothing() throws {
         let disk = try server.serve("disk.img")
         let before = Files.names(scratch.path).sorted()
-        let own = TestMachine.options(scratch, name: "test") + ["--vnc", "off", "--accel", "tcg", "-m", "256"]
+        let own =
+            TestMachine.options(scratch, name: "test") + [
+                "--vnc", "off", "--accel", "tcg", "-m", "256", "--hugepages", "off",
+            ]
         let url = server.url(disk.name, user: FetchTests.login)
         let outcome = try run(Parts.snabbvm, ["--dry-run", "--cache", cache.path] + own + [url])
         #expect(outcome.code == 0, "\(outcome.errors)")

@@ -112,7 +112,9 @@ struct UnpackTests {
     }
 
     /// A name that leads elsewhere is a name like any other, and nothing is made there.
-    @Test(arguments: ["../../outside.img", "/tmp/snabbvm-test-outside.img", "a/b/disk.img", "-rf", "line\nbreak.img"])
+    @Test(arguments: [
+        "../../outside.img", "/tmp/snabbvm-outside-\(getpid()).img", "a/b/disk.img", "-rf", "line\nbreak.img",
+    ])
     func namesOfMembersAreNoPaths(_ name: String) throws {
         let disk = try scratch.makeDisk()
         let before = try digest(of: disk)
@@ -125,7 +127,7 @@ struct UnpackTests {
             #expect((pulled as NSString).deletingLastPathComponent == cache.path)
         }
         #expect(Set(Files.names(scratch.path)).subtracting(names) == ["cache", "home"])
-        #expect(access("/tmp/snabbvm-test-outside.img", F_OK) != 0)
+        #expect(access("/tmp/snabbvm-outside-\(getpid()).img", F_OK) != 0)
     }
 
     /// Links, pipes and devices in an archive are no disks, whatever they are called.

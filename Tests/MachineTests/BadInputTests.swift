@@ -44,7 +44,7 @@ struct BadInputTests {
             ["--run-dir", "\(scratch.path)/\(String(repeating: "long", count: 30))", "demo"])
         try expectLine(
             .usage, "there is no password in it",
-            ["--vnc", "5979", "--vnc-password-file", scratch.file("none", "\n"), "demo"])
+            ["--vnc", "\(freePort())", "--vnc-password-file", scratch.file("none", "\n"), "demo"])
     }
 
     @Test func keptDisksThatStandOnAnotherImage() throws {
@@ -69,7 +69,9 @@ struct BadInputTests {
     @Test func aForgottenStateOptionNeverCostsTheDisk() throws {
         let state = "\(scratch.path)/disks/test"
         let words =
-            TestMachine.options(scratch, name: "test") + ["--vnc", "off", "-m", "128", "--qemu", "/bin/false", "demo"]
+            TestMachine.options(scratch, name: "test") + [
+                "--vnc", "off", "-m", "128", "--hugepages", "off", "--qemu", "/bin/false", "demo",
+            ]
         #expect(try run(Parts.snabbvm, words + ["--state", state]).code == FailureKind.qemu.rawValue)
         let before = try Files.read("\(state)/disk.img", limit: 1 << 24)
         let outcome = try run(Parts.snabbvm, words)
@@ -180,7 +182,7 @@ struct BadInputTests {
             "setpriv",
             [
                 "--reuid", "12345", "--regid", "12345", "--clear-groups", program, "--run-dir", "/run/snabbvm-denied",
-                "demo",
+                "--hugepages", "off", "demo",
             ])
         #expect(outcome.code == FailureKind.host.rawValue)
         #expect(

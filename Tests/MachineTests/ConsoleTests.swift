@@ -14,6 +14,8 @@ import Testing
 @Suite(.enabled(if: Parts.hasDemo, "the demo machine, QEMU, tmux or xorriso is missing (make demo)"), .serialized)
 struct ConsoleTests {
     private let scratch = Scratch()
+    private let port = freePort()
+    private var display: String { "127.0.0.1:\(port - 5900)" }
     private var socket: String { "\(scratch.path)/outer" }
 
     @discardableResult
@@ -40,7 +42,7 @@ struct ConsoleTests {
     private func launch(_ arguments: [String] = []) throws {
         try start(
             TestMachine.options(scratch, name: "test") + ["--vnc", "off", "--accel", "tcg", "-m", "256"] + arguments + [
-                "demo"
+                "--hugepages", "off", "demo",
             ])
     }
 
@@ -109,7 +111,9 @@ struct ConsoleTests {
 
     @Test func aTerminalThatTmuxCannotUseShowsTheSerialConsole() throws {
         let words =
-            TestMachine.options(scratch, name: "test") + ["--vnc", "off", "--accel", "tcg", "-m", "256", "demo"]
+            TestMachine.options(scratch, name: "test") + [
+                "--vnc", "off", "--accel", "tcg", "-m", "256", "--hugepages", "off", "demo",
+            ]
         try tmux(
             "new-session", "-d", "-x", "100", "-y", "32",
             "TERM=nonsense \(([Parts.snabbvm] + words).map(\.shellQuoted).joined(separator: " ")); echo ended with $?; sleep 1000"
@@ -122,7 +126,7 @@ struct ConsoleTests {
 
     @Test(.enabled(if: Parts.has("vncsnapshot", "tesseract"), "vncsnapshot or tesseract-ocr is missing"))
     func vncShowsTheGuestsText() throws {
-        let machine = try TestMachine(["demo"], in: scratch, vnc: "127.0.0.1:5977")
+        let machine = try TestMachine(["demo"], in: scratch, vnc: "127.0.0.1:\(port)")
         #expect(machine.isUp(), "\(machine.errors)")
         let picture = "\(scratch.path)/screen.jpg"
         #expect(
@@ -135,13 +139,13 @@ struct ConsoleTests {
     func vncAsksForThePassword() throws {
         let password = scratch.file("password", "s3cret\n")
         let machine = try TestMachine(
-            ["--vnc-password-file", password, "demo"], in: scratch, vnc: "127.0.0.1:5978")
+            ["--vnc-password-file", password, "demo"], in: scratch, vnc: "127.0.0.1:\(port)")
         #expect(machine.isUp(), "\(machine.errors)")
-        #expect(try run("vncsnapshot", ["-quiet", "127.0.0.1:78", "\(scratch.path)/no.jpg"]).code != 0)
+        #expect(try run("vncsnapshot", ["-quiet", display, "\(scratch.path)/no.jpg"]).code != 0)
         let right = "\(scratch.path)/right"
         #expect(try run("/bin/sh", ["-c", "echo s3cret | vncpasswd -f > '\(right)'"]).code == 0)
         #expect(
-            try run("vncsnapshot", ["-quiet", "-passwd", right, "127.0.0.1:78", "\(scratch.path)/yes.jpg"]).code == 0)
+            try run("vncsnapshot", ["-quiet", "-passwd", right, display, "\(scratch.path)/yes.jpg"]).code == 0)
         // Not where others could read it.
         #expect(!machine.processes.joined().contains("s3cret"))
         #expect(!machine.errors.contains("s3cret"))
@@ -149,7 +153,7 @@ struct ConsoleTests {
     }
 
     private func snapshotText(_ picture: String, _ options: [String]) throws -> String {
-        try run("vncsnapshot", ["-quiet", "-quality", "100"] + options + ["127.0.0.1:77", picture])
+        try run("vncsnapshot", ["-quiet", "-quality", "100"] + options + [display, picture])
         return try run("tesseract", [picture, "-", "--psm", "6"]).output
     }
 }

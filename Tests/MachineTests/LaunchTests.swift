@@ -364,7 +364,7 @@ struct LaunchTests {
             "setpriv",
             [
                 "--reuid", "12345", "--regid", "12345", "--clear-groups", program, "--accel", "tcg", "-m", "256",
-                "--vnc", "off",
+                "--vnc", "off", "--hugepages", "off",
                 "--run-dir", "\(home)/run", "--scratch", "\(home)/disks", "--kernel", "\(scratch.path)/k",
                 "--initrd", "\(scratch.path)/i", "-u", scratch.file("u", "#!/bin/sh\nid -u\npoweroff\n"),
             ], environment: ["HOME": home])
@@ -377,23 +377,17 @@ struct LaunchTests {
 
     @Test(.enabled(if: Parts.isRoot, "only root can reserve hugepages"))
     func takesHugepagesAndGivesThemBack() throws {
-        let setting = "/proc/sys/vm/nr_hugepages"
-        let before = FileTree().line(setting) ?? "0"
-        let set = { (value: String) in try? value.write(toFile: setting, atomically: false, encoding: .utf8) }
-        defer { set(before) }
-        set("160")
-        try #require((FileTree().number(setting) ?? 0) >= 160, "no hugepages to be had")
-        let free = { FileTree().number("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") ?? -1 }
-        let freeBefore = free()
+        let hugepages = try Hugepages(160)
+        defer { withExtendedLifetime(hugepages) {} }
         let machine = try quick(["--hugepages", "auto"])
         #expect(machine.isUp(), "\(machine.errors)")
         #expect(try machine.status()["memory"]?["pageSize"]?.integer == 2 << 20)
-        #expect(free() == freeBefore - 128)
+        #expect(Hugepages.free == 160 - 128)
         let another = try TestMachine(TestMachine.kernel + ["--hugepages", "auto"], in: scratch, name: "another")
         #expect(another.code() == FailureKind.host.rawValue)
         #expect(another.errors.contains("are free, 128 are needed"), "\(another.errors)")
         #expect(try machine.ask("stop", "--now").code == 0)
-        #expect(eventually { free() == freeBefore })
+        #expect(eventually { Hugepages.free == 160 })
         expectNothingLeft(scratch)
     }
 
@@ -405,7 +399,7 @@ struct LaunchTests {
         let userData = scratch.file("user data", "#!/bin/sh\npoweroff\n")
         let words =
             TestMachine.options(scratch, name: "test") + [
-                "--vnc", "off", "--accel", "tcg", "-m", "256", "-u", userData, "demo",
+                "--vnc", "off", "--accel", "tcg", "-m", "256", "--hugepages", "off", "-u", userData, "demo",
             ]
         let outcome = try run(Parts.snabbvm, ["--dry-run"] + words)
         #expect(outcome.code == 0, "\(outcome.errors)")

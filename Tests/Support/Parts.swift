@@ -160,3 +160,19 @@ func eventually(within seconds: Double = 120, _ condition: () throws -> Bool) re
     }
     return try condition()
 }
+
+/// A TCP port above VNC's first one that nothing listens on.
+func freePort() -> Int {
+    let server = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(server) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    withUnsafeMutablePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            _ = bind(server, $0, size)
+            _ = getsockname(server, $0, &size)
+        }
+    }
+    return Int(UInt16(bigEndian: address.sin_port))
+}
