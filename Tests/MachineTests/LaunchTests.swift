@@ -377,24 +377,17 @@ struct LaunchTests {
 
     @Test(.enabled(if: Parts.isRoot, "only root can reserve hugepages"))
     func takesHugepagesAndGivesThemBack() throws {
-        let setting = "/proc/sys/vm/nr_hugepages"
-        let before = FileTree().line(setting) ?? "0"
-        let set = { (value: String) in try? value.write(toFile: setting, atomically: false, encoding: .utf8) }
-        defer { set(before) }
-        let free = { FileTree().number("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") ?? -1 }
-        // Beside those that others have.
-        set("\((FileTree().number(setting) ?? 0) - free() + 160)")
-        try #require(free() == 160, "no hugepages to be had")
-        let freeBefore = free()
+        let hugepages = try Hugepages(160)
+        defer { withExtendedLifetime(hugepages) {} }
         let machine = try quick(["--hugepages", "auto"])
         #expect(machine.isUp(), "\(machine.errors)")
         #expect(try machine.status()["memory"]?["pageSize"]?.integer == 2 << 20)
-        #expect(free() == freeBefore - 128)
+        #expect(Hugepages.free == 160 - 128)
         let another = try TestMachine(TestMachine.kernel + ["--hugepages", "auto"], in: scratch, name: "another")
         #expect(another.code() == FailureKind.host.rawValue)
         #expect(another.errors.contains("are free, 128 are needed"), "\(another.errors)")
         #expect(try machine.ask("stop", "--now").code == 0)
-        #expect(eventually { free() == freeBefore })
+        #expect(eventually { Hugepages.free == 160 })
         expectNothingLeft(scratch)
     }
 

@@ -48,15 +48,8 @@ struct SwitchTests {
     /// no hugepage more than before.
     @Test(.enabled(if: Parts.hasDemo, "the demo machine, QEMU, tmux or xorriso is missing (make demo)"))
     func outlivesManyMachines() throws {
-        let setting = "/proc/sys/vm/nr_hugepages"
-        let before = FileTree().line(setting) ?? "0"
-        let set = { (value: String) in try? value.write(toFile: setting, atomically: false, encoding: .utf8) }
-        defer { set(before) }
-        let free = { FileTree().number("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") ?? -1 }
-        // Beside those that others have.
-        set("\((FileTree().number(setting) ?? 0) - free() + 80)")
-        try #require(free() == 80, "no hugepages to be had")
-        let freeBefore = free()
+        let hugepages = try Hugepages(80)
+        defer { withExtendedLifetime(hugepages) {} }
 
         let scratch = Scratch()
         let wire = try Wire(tap: "tap0")
@@ -68,7 +61,7 @@ struct SwitchTests {
         var first = counts()
         for number in 1...SwitchTests.restarts {
             try port.runMachine(number)
-            #expect(eventually(within: 20) { free() == freeBefore }, "machine \(number)")
+            #expect(eventually(within: 20) { Hugepages.free == 80 }, "machine \(number)")
             // The first ones are what it has learnt from.
             if number == 3 { first = counts() }
         }
