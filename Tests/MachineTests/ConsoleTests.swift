@@ -70,7 +70,7 @@ struct ConsoleTests {
         )
         try tmux("send-keys", "C-b", "n")
         #expect(
-            eventually { self.screen.contains("2:log*") && self.screen.contains("ordinary memory") }, "\(screen)")
+            eventually { self.screen.contains("2:log*") && self.screen.contains("The launcher's log") }, "\(screen)")
         try end()
     }
 
