@@ -46,7 +46,7 @@ build:
 
 # What users run: static but for the C libraries.
 release:
-	$(SWIFT) build -c release --static-swift-stdlib --product snabbvm $(STRICT) -Xlinker --no-export-dynamic
+	$(SWIFT) build -c release --static-swift-stdlib --product snabbvm $(STRICT) -Xlinker --no-export-dynamic -Xlinker --icf=safe
 	install -D -m 755 .build/release/snabbvm build/bin/snabbvm
 	strip build/bin/snabbvm
 
