@@ -139,7 +139,7 @@ import Testing
         try ledger.record([.file(path: "\(scratch.path)/x")])
         let before = try content()
         let failure = limitingFiles(to: UInt64(before.utf8.count) + 20) {
-            #expect(throws: Failure.self) { try ledger.record([.file(path: "\(scratch.path)/y")]) }
+            expectThrown(Failure.self) { try ledger.record([.file(path: "\(scratch.path)/y")]) }
         }
         #expect(failure?.subject == path)
         #expect(try content() == before)

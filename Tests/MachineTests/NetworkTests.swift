@@ -247,8 +247,8 @@ struct NetworkTests {
     @Test func addressServerIsStartedAgain() throws {
         let network = try ContainerNetwork()
         let machine = try machine(["--net", "bridge"], in: network)
-        let server = processesNaming("\(scratch.path)/run").first { $0.contains("dnsmasq") }
-        let first = try #require(server?.split(separator: " ").first)
+        let server = try #require(processesNaming("\(scratch.path)/run").first { $0.contains("dnsmasq") })
+        let first = try #require(server.split(separator: " ").first)
         kill(try #require(Int32(first)), SIGKILL)
         #expect(
             eventually(within: 20) {
