@@ -28,10 +28,34 @@ package enum Effect: Equatable {
     case xdp(XDP)
     case bridged(Bridged)
 
-    /// The name of the case and its value, which is an `EffectValue` since it must be `Performable`.
+    /// The name of the case, which is also the ledger's, and its value.
     private var content: (name: String, value: any EffectValue) {
-        let content = Mirror(reflecting: self).children.first!
-        return (content.label!, content.value as! any EffectValue)
+        switch self {
+        case .folder(let value): ("folder", value)
+        case .file(let value): ("file", value)
+        case .pipe(let value): ("pipe", value)
+        case .secret(let value): ("secret", value)
+        case .seed(let value): ("seed", value)
+        case .disk(let value): ("disk", value)
+        case .run(let value): ("run", value)
+        case .remount(let value): ("remount", value)
+        case .mount(let value): ("mount", value)
+        case .nic(let value): ("nic", value)
+        case .confirm(let value): ("confirm", value)
+        case .iommuType(let value): ("iommuType", value)
+        case .bind(let value): ("bind", value)
+        case .interfaceUp(let value): ("interfaceUp", value)
+        case .tap(let value): ("tap", value)
+        case .device(let value): ("device", value)
+        case .links(let value): ("links", value)
+        case .tables(let value): ("tables", value)
+        case .setting(let value): ("setting", value)
+        case .switchFiles(let value): ("switchFiles", value)
+        case .process(let value): ("process", value)
+        case .hugepageAdded(let value): ("hugepageAdded", value)
+        case .xdp(let value): ("xdp", value)
+        case .bridged(let value): ("bridged", value)
+        }
     }
 
     /// As commands for a shell.
