@@ -146,7 +146,7 @@ struct CarelessServerTests {
         let query = "token=\(CarelessServerTests.secret)-\(getpid())"
         let pull = try cache.start(["pull", "-v", "\(disk.url)?\(query)"])
         #expect(try cache.hasPart(of: disk, 3_000_000, from: server))
-        #expect(eventually(within: 5) { processesNaming(query).isEmpty })
+        #expect(eventually(within: 60) { processesNaming(query).isEmpty })
         #expect(processesNaming(query) == [])
         #expect(pull.isRunning)
         pull.signal(SIGTERM)

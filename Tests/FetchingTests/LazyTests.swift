@@ -87,7 +87,8 @@ struct LazyTests {
 
     @Test(arguments: ["qcow2", "raw"])
     func theGuestIsUpBeforeItsImageIsHere(_ format: String) throws {
-        let image = try image(format)
+        // It would take more than a minute, which a guest does not.
+        let image = try image(format, megabytes: 160)
         try slow(image, to: 2 << 20)
         let machine = try start(LazyTests.lazy + image.words)
         try #require(machine.isUp(), "\(machine.errors)\n\(machine.output.suffix(2000))")

@@ -59,10 +59,12 @@ struct LaunchTests {
         return try TestMachine(words, in: scratch)
     }
 
-    @Test func bootsAKernelWithoutAnyDisk() throws {
-        let machine = try quick()
+    @Test func bootsAKernelWithoutAnyDiskOrNetwork() throws {
+        let machine = try quick(["--net", "none"])
         #expect(machine.isUp(), "\(machine.errors)")
         #expect(machine.output.contains("user-data  none"))
+        #expect(machine.output.contains("network    none"))
+        #expect(try machine.status()["nics"]?.array == [])
         // The guest ends it itself.
         machine.signal(0)
         #expect(try machine.ask("stop").code == 0)
@@ -181,7 +183,7 @@ struct LaunchTests {
 
     @Test func qemuKilledIsAFailureThatSaysSo() throws {
         let machine = try quick()
-        #expect(machine.isUp())
+        #expect(machine.isStarted())
         let pid = try #require(try machine.status()["pid"]?.integer)
         kill(pid_t(pid), SIGKILL)
         #expect(machine.code() == FailureKind.qemu.rawValue)
@@ -209,15 +211,15 @@ struct LaunchTests {
             #expect(health.code == 1 && health.output.contains("its launcher was killed"), "\(health)")
         }
         let next = try TestMachine(TestMachine.kernel + [image], in: scratch)
-        #expect(next.isUp(), "\(next.errors)")
+        #expect(next.isStarted(), "\(next.errors)")
         #expect(next.errors.contains("giving back what a killed launcher left"))
-        #expect(try next.ask("stop").code == 0)
+        #expect(try next.ask("stop", "--now").code == 0)
         expectNothingLeft(scratch)
     }
 
     @Test func releaseGivesBackWhatAKilledLauncherLeft() throws {
         let machine = try quick()
-        #expect(machine.isUp())
+        #expect(machine.isStarted())
         #expect(try machine.ask("release").code == FailureKind.busy.rawValue)
         machine.signal(SIGKILL)
         _ = machine.code()
@@ -317,7 +319,7 @@ struct LaunchTests {
     @Test(.enabled(if: Parts.isRoot, "only root can give rights away"))
     func qemuHasNoRights() throws {
         let machine = try quick()
-        #expect(machine.isUp())
+        #expect(machine.isStarted())
         let pid = try #require(try machine.status()["pid"]?.integer)
         let status = try #require(FileTree().text("/proc/\(pid)/status"))
         #expect(status.contains("Uid:\t65534\t65534\t65534\t65534"))
@@ -336,13 +338,13 @@ struct LaunchTests {
         let machine = try TestMachine(
             TestMachine.kernel + ["--net", "user"], in: scratch,
             wrapper: ["setpriv", "--bounding-set", left, "--inh-caps", "-all"])
-        #expect(machine.isUp(), "\(machine.errors)")
+        #expect(machine.isStarted(), "\(machine.errors)")
         let pid = try #require(try machine.status()["pid"]?.integer)
         let status = try String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)
         for kind in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
             #expect(status.contains("\(kind):\t0000000000000000"), "\(status)")
         }
-        machine.signal(SIGTERM)
+        #expect(try machine.ask("stop", "--now").code == 0)
         #expect(machine.code() == 0)
         expectNothingLeft(scratch)
     }
@@ -380,7 +382,7 @@ struct LaunchTests {
         let hugepages = try Hugepages(160)
         defer { withExtendedLifetime(hugepages) {} }
         let machine = try quick(["--hugepages", "auto"])
-        #expect(machine.isUp(), "\(machine.errors)")
+        #expect(machine.isStarted(), "\(machine.errors)")
         #expect(try machine.status()["memory"]?["pageSize"]?.integer == 2 << 20)
         #expect(Hugepages.free == 160 - 128)
         let another = try TestMachine(TestMachine.kernel + ["--hugepages", "auto"], in: scratch, name: "another")

@@ -32,6 +32,23 @@ struct NetworkTests {
         return machine
     }
 
+    /// A machine that runs, for what needs nothing of its guest.
+    private func started(_ options: [String], in network: ContainerNetwork, wrapper: [String]? = nil) throws
+        -> TestMachine
+    {
+        let words = TestMachine.kernel + options
+        let machine = try TestMachine(words, in: scratch, vnc: "0.0.0.0:5901", wrapper: wrapper ?? network.wrapper)
+        #expect(machine.isStarted(), "\(machine.errors)")
+        return machine
+    }
+
+    /// Without waiting for its guest.
+    private func endNow(_ machine: TestMachine) throws {
+        #expect(try machine.ask("stop", "--now").code == 0)
+        #expect(machine.code() == 0, "\(machine.errors)")
+        expectNothingLeft(scratch)
+    }
+
     private func end(_ machine: TestMachine) throws {
         machine.signal(SIGTERM)
         #expect(machine.code() == 0, "\(machine.errors)")
@@ -56,15 +73,42 @@ struct NetworkTests {
         done
         echo "received $(wget -q -O - http://\(ContainerNetwork.beyondAddress)/blob | sha256sum | head -c 64)"
         sed 's/^/resolver /' /etc/resolv.conf
+        (exec nc -ll -p 22 -e nc \(ContainerNetwork.peerAddress) 2222) > /dev/null 2>&1 &
         """
 
+    private static let hasSSH = Parts.has("ssh", "ssh-keygen") && access("/usr/sbin/sshd", X_OK) == 0
+    private static let noSSH: Comment = "ssh or sshd is missing"
+
+    /// The guest has no SSH server of its own: its port 22 leads to this one beside it. Returns the user's key.
+    private func serveSSH(_ network: ContainerNetwork) throws -> String {
+        let keys = scratch.folder("keys")
+        _ = try run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", "\(keys)/host"])
+        _ = try run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", "\(keys)/user"])
+        try FileManager.default.createDirectory(atPath: "/run/sshd", withIntermediateDirectories: true)
+        try network.start(
+            network.peer, "/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-p", "2222", "-h", "\(keys)/host", "-o",
+            "AuthorizedKeysFile=\(keys)/user.pub", "-o", "StrictModes=no", "-o", "PidFile=none", "-o", "UsePAM=no")
+        return "\(keys)/user"
+    }
+
+    private func expectLogsIn(_ network: ContainerNetwork, _ key: String) throws {
+        let words =
+            network.wrapper.dropFirst() + [
+                Parts.snabbvm, "ssh", "--name", "test", "--run-dir", "\(scratch.path)/run", "-i", key, "--login",
+                "root", "--sleep", "0.2", "--verbose", "echo", "-n", "hello from $((40 + 2))",
+            ]
+        let answer = try run("ip", Array(words))
+        #expect(answer.output == "hello from 42" && answer.code == 0, "\(answer.errors)")
+    }
+
     /// `reached` is where the guest is found from the peer.
-    @Test(arguments: ["bridge", "takeover", "nat"])
+    @Test(.enabled(if: hasSSH, noSSH), arguments: ["bridge", "takeover", "nat"])
     func guestReachesAndIsReached(_ mode: String) throws {
         let network = try ContainerNetwork()
         let before = try network.snapshot()
+        let key = try serveSSH(network)
         let folder = scratch.folder("web")
-        let digest = try run("bash", ["-c", "head -c 50000000 /dev/urandom | tee \(folder)/blob | sha256sum"]).output
+        let digest = try run("bash", ["-c", "head -c 20000000 /dev/urandom | tee \(folder)/blob | sha256sum"]).output
             .prefix(64)
         try network.serve(folder)
         let frames = "\(scratch.folder("frames"))/frames"
@@ -97,6 +141,7 @@ struct NetworkTests {
         let mine = try network.shell(
             network.container, "curl -s --max-time 60 http://\(ContainerNetwork.beyondAddress)/blob | sha256sum")
         #expect(mine.output.prefix(64) == digest)
+        try expectLogsIn(network, key)
 
         try end(machine)
         try expectSame(network, before)
@@ -111,13 +156,17 @@ struct NetworkTests {
         #expect(incoming.map(\.length).max() ?? 0 <= 1514)
     }
 
-    @Test func userNetworkNeedsNoRights() throws { try expectUserNetwork("slirp") }
+    @Test(.enabled(if: hasSSH, noSSH)) func userNetworkNeedsNoRights() throws {
+        try expectUserNetwork("slirp") { network in try expectLogsIn(network, try serveSSH(network)) }
+    }
 
     @Test(.enabled(if: Parts.has("passt"), "passt is missing")) func passtNeedsNoRights() throws {
         try expectUserNetwork("passt")
     }
 
-    private func expectUserNetwork(_ player: String) throws {
+    private func expectUserNetwork(
+        _ player: String, whileUp look: (ContainerNetwork) throws -> Void = { _ in }
+    ) throws {
         let network = try ContainerNetwork()
         let before = try network.snapshot()
         let folder = scratch.folder("web")
@@ -130,15 +179,8 @@ struct NetworkTests {
         #expect(try nic(machine).addresses.map(\.description).contains("10.0.2.15"))
         let page = try network.shell(network.peer, "curl -s --max-time 20 http://\(ContainerNetwork.address):8022/")
         #expect(page.output.contains("<h1>test</h1>"))
+        try look(network)
         #expect(try network.snapshot() == before)
-        try end(machine)
-    }
-
-    @Test func noNetworkIsNone() throws {
-        let network = try ContainerNetwork()
-        let machine = try machine(["--net", "none"], in: network)
-        #expect(machine.output.contains("network    none"))
-        #expect(try machine.status()["nics"]?.array == [])
         try end(machine)
     }
 
@@ -181,7 +223,7 @@ struct NetworkTests {
         #expect(Set(taken) == ["172.17.255.254", "172.17.255.253"])
         for machine in machines {
             machine.signal(SIGTERM)
-            #expect(machine.code() == 0)
+            #expect(machine.code() == 0, "\(machine.errors)\n\(machine.output.suffix(1000))")
         }
         for other in others { expectNothingLeft(other) }
     }
@@ -246,7 +288,7 @@ struct NetworkTests {
 
     @Test func addressServerIsStartedAgain() throws {
         let network = try ContainerNetwork()
-        let machine = try machine(["--net", "bridge"], in: network)
+        let machine = try started(["--net", "bridge"], in: network)
         let server = try #require(processesNaming("\(scratch.path)/run").first { $0.contains("dnsmasq") })
         let first = try #require(server.split(separator: " ").first)
         kill(try #require(Int32(first)), SIGKILL)
@@ -255,7 +297,7 @@ struct NetworkTests {
                 processesNaming("\(scratch.path)/run").contains { $0.contains("dnsmasq") && !$0.hasPrefix("\(first) ") }
             })
         #expect(machine.errors.contains("dnsmasq ended"))
-        try end(machine)
+        try endNow(machine)
     }
 
     /// A guest that has its address can do without.
@@ -301,11 +343,11 @@ struct NetworkTests {
     func killedLauncherLeavesNothingThatTheNextDoesNotGiveBack(_ mode: String) throws {
         let network = try ContainerNetwork()
         let before = try network.snapshot()
-        let first = try machine(["--net", mode], in: network)
+        let first = try started(["--net", mode], in: network)
         first.signal(SIGKILL)
         #expect(first.code() == 128 + SIGKILL)
         #expect(try network.snapshot() != before)
-        let again = try machine(["--net", mode], in: network)
+        let again = try started(["--net", mode], in: network)
         #expect(again.errors.contains("giving back what a killed launcher left"))
         again.signal(SIGKILL)
         _ = again.code()
@@ -320,25 +362,18 @@ struct NetworkTests {
     @Test func networkOfSysIsNotTrusted() throws {
         let network = try ContainerNetwork()
         let before = try network.snapshot()
-        let machine = try TestMachine(
-            TestMachine.kernel + ["--net", "bridge"], in: scratch,
-            wrapper: ["nsenter", "--net=/run/netns/\(network.container)"])
-        #expect(machine.isUp(), "\(machine.errors)")
-        try end(machine)
+        let wrapper = ["nsenter", "--net=/run/netns/\(network.container)"]
+        try endNow(try started(["--net", "bridge"], in: network, wrapper: wrapper))
         try expectSame(network, before)
         try network.shell(network.container, "ip tuntap add dev tap7 mode tap; ip link set tap7 up")
-        let joined = try TestMachine(
-            TestMachine.kernel + ["--net", "tap:tap7"], in: scratch,
-            wrapper: ["nsenter", "--net=/run/netns/\(network.container)"])
-        #expect(joined.isUp(), "\(joined.errors)")
-        try end(joined)
+        try endNow(try started(["--net", "tap:tap7"], in: network, wrapper: wrapper))
     }
 
     /// Elsewhere nothing of it is found, which does not mean that it is gone.
     @Test func aNetworkIsGivenBackWhereItIs() throws {
         let network = try ContainerNetwork()
         let before = try network.snapshot()
-        let machine = try machine(["--net", "bridge"], in: network)
+        let machine = try started(["--net", "bridge"], in: network)
         machine.signal(SIGKILL)
         _ = machine.code()
         let release = "\(Parts.snabbvm) release --name test --run-dir \(scratch.path)/run"
@@ -350,7 +385,8 @@ struct NetworkTests {
         try expectSame(network, before)
     }
 
-    /// Odd settings that must come back as they were: several addresses, labels, routes of all kinds.
+    /// Odd settings that must come along, and back as they were: several addresses, labels, routes of all kinds,
+    /// neighbours set by hand.
     @Test func interfaceComesBackAsItWas() throws {
         let network = try ContainerNetwork()
         try network.shell(
@@ -367,18 +403,21 @@ struct NetworkTests {
             ip route add 10.11.0.0/16 via 172.17.0.9 table 77
             ip route add fd09::/64 via fd01::9 metric 9
             ip route add 10.12.0.0/16 via 203.0.113.9 dev eth0 onlink
+            ip neigh add 172.17.0.99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent
             """)
+        let neighbours = { try network.shell(network.container, "ip neigh show nud permanent").output }
+        #expect(try neighbours().contains("172.17.0.99 dev eth0"))
         let lifetimes = { (text: String) in
             text.replacingOccurrences(
                 of: #""(valid|preferred)_life_time":35[0-9]{3}"#, with: "", options: .regularExpression)
         }
         let before = lifetimes(try network.snapshot())
-        let machine = try TestMachine(TestMachine.kernel + ["--net", "bridge"], in: scratch, wrapper: network.wrapper)
-        #expect(machine.isUp(), "\(machine.errors)")
+        let machine = try started(["--net", "bridge"], in: network)
         let moved = try network.shell(network.container, "ip -json route show table all").output
         for route in ["10.9.0.0/16", "10.10.0.0/16", "10.11.0.0/16", "10.12.0.0/16"] { #expect(moved.contains(route)) }
-        machine.signal(SIGTERM)
-        #expect(machine.code() == 0, "\(machine.errors)")
+        #expect(try neighbours().contains("172.17.0.99 dev sv"))
+        try endNow(machine)
+        #expect(try neighbours().contains("172.17.0.99 dev eth0"))
         let same = try eventually(within: 20) { lifetimes(try network.snapshot()) == before }
         #expect(same)
         if !same { #expect(lifetimes(try network.snapshot()) == before) }
@@ -388,7 +427,7 @@ struct NetworkTests {
     @Test func nothingIsGivenBackToAnotherInterface() throws {
         for isKilled in [true, false] {
             let network = try ContainerNetwork()
-            let machine = try machine(["--net", "bridge"], in: network)
+            let machine = try started(["--net", "bridge"], in: network)
             if isKilled {
                 machine.signal(SIGKILL)
                 _ = machine.code()
@@ -399,7 +438,7 @@ struct NetworkTests {
                 let words = "release --name test --run-dir \(scratch.path)/run"
                 #expect(try network.shell(network.container, "\(Parts.snabbvm) \(words)").code == 0)
             } else {
-                machine.signal(SIGTERM)
+                #expect(try machine.ask("stop", "--now").code == 0)
                 #expect(machine.code() == 0, "\(machine.errors)")
             }
             expectNothingLeft(scratch)
@@ -431,20 +470,6 @@ struct NetworkTests {
         try expectSame(network, before)
     }
 
-    @Test func neighboursSetByHandComeAlong() throws {
-        let network = try ContainerNetwork()
-        try network.shell(network.container, "ip neigh add 172.17.0.99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent")
-        let show = "ip neigh show nud permanent | sed 's/dev [^ ]*/dev/'"
-        let before = try network.shell(network.container, show).output
-        #expect(before.contains("172.17.0.99"))
-        let machine = try machine(["--net", "bridge"], in: network)
-        #expect(
-            try network.shell(network.container, "ip neigh show nud permanent").output.contains("172.17.0.99 dev sv"))
-        try end(machine)
-        #expect(try network.shell(network.container, show).output == before)
-        #expect(try network.shell(network.container, "ip neigh show nud permanent").output.contains("dev eth0"))
-    }
-
     /// Two machines that take themselves for one.
     @Test func twinsAreSeen() throws {
         let network = try ContainerNetwork()
@@ -459,14 +484,18 @@ struct NetworkTests {
         #expect(first.code() == 0)
     }
 
-    @Test func longTablesOfRoutesAreShortenedForDHCP() throws {
+    @Test func longTablesOfRoutesAreShortenedForDHCPAndProcessorsHaveQueues() throws {
         let network = try ContainerNetwork()
         try network.shell(
             network.container, "for i in $(seq 60); do ip route add 10.$i.0.0/16 via 172.17.0.3; done")
         let before = try network.snapshot()
-        let machine = try machine(["--net", "bridge"], in: network)
+        let machine = try machine(
+            ["--net", "bridge", "--cpus", "2"], in: network,
+            script: "echo \"queues $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l)\"")
         #expect(try nic(machine).addressesFrom == .lease)
         #expect(machine.given("network-config")?.contains("10.60.0.0/16") == true)
+        #expect(machine.output.contains("queues 2"), "\(machine.output)")
+        #expect(try network.pings(ContainerNetwork.highest, from: network.peer))
         try end(machine)
         try expectSame(network, before)
     }
@@ -478,9 +507,9 @@ struct NetworkTests {
         try network.advertise("fd01::", on: "docker0", every: "4")
         let hasRoute = { try network.shell(network.container, "ip -6 route show default").output.contains("proto ra") }
         #expect(try eventually(within: 30) { try hasRoute() })
-        let machine = try machine(["--net", "nat"], in: network)
+        let machine = try started(["--net", "nat"], in: network)
         #expect(try hasRoute())
-        try end(machine)
+        try endNow(machine)
         #expect(try hasRoute())
         #expect(try network.shell(network.container, "cat /proc/sys/net/ipv6/conf/eth0/accept_ra").output == "1\n")
     }
@@ -542,14 +571,14 @@ struct NetworkTests {
             }
             try network.advertise("fd01::", on: "docker0", every: "4,12")
             if accepts { #expect(try eventually(within: 30) { try hasRoute() }) }
-            let machine = try machine(["--net", "bridge", "--publish", "8080:80"], in: network)
+            let machine = try started(["--net", "bridge", "--publish", "8080:80"], in: network)
             // Longer than a router's word counts.
             let heard = (0..<7).map { _ in
                 sleep(2)
                 return (try? hasRoute()) == true
             }
             #expect(heard.last == accepts, "\(accepts): \(heard)")
-            try end(machine)
+            try endNow(machine)
         }
     }
 
@@ -615,46 +644,15 @@ struct NetworkTests {
             try network.shell(network.peer, "echo x > /dev/udp/\(ContainerNetwork.address)/5353")
             #expect(eventually(within: 10) { heard.output.contains("> \(nic.addresses[0]).53:") }, "\(mode)")
             heard.end()
+            // Where nobody answers, ssh says so after as many tries as it was told.
+            let refused = try network.shell(
+                network.container,
+                "\(Parts.snabbvm) ssh --name test --run-dir \(scratch.path)/run --attempts 2 --sleep 0.1 --tick 0")
+            #expect(refused.code == FailureKind.network.rawValue)
+            #expect(refused.errors.contains("Connection refused, after 2 tries"), "\(refused.errors)")
             try end(machine)
         }
         try expectSame(network, before)
-    }
-
-    private static let hasSSH = Parts.has("ssh", "ssh-keygen") && access("/usr/sbin/sshd", X_OK) == 0
-
-    @Test(.enabled(if: hasSSH, "ssh or sshd is missing")) func sshFindsTheGuest() throws {
-        // The guest has no SSH server of its own: its port 22 leads to one beside it.
-        let network = try ContainerNetwork()
-        let keys = scratch.folder("keys")
-        _ = try run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", "\(keys)/host"])
-        _ = try run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", "\(keys)/user"])
-        try FileManager.default.createDirectory(atPath: "/run/sshd", withIntermediateDirectories: true)
-        try network.start(
-            network.peer, "/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-p", "2222", "-h", "\(keys)/host", "-o",
-            "AuthorizedKeysFile=\(keys)/user.pub", "-o", "StrictModes=no", "-o", "PidFile=none", "-o", "UsePAM=no")
-        let slirp = ["user", "--user-net", "slirp"]
-        for mode in [["bridge"], ["takeover"], ["nat"], ["user"], slirp] {
-            let machine = try machine(
-                ["--net"] + mode, in: network,
-                script: "(sleep 3; exec nc -ll -p 22 -e nc \(ContainerNetwork.peerAddress) 2222) > /dev/null 2>&1 &")
-            let words =
-                network.wrapper.dropFirst() + [
-                    Parts.snabbvm, "ssh", "--name", "test", "--run-dir", "\(scratch.path)/run", "-i", "\(keys)/user",
-                    "--login",
-                    "root", "--sleep", "0.2", "--verbose", "echo", "-n", "hello from $((40 + 2))",
-                ]
-            let answer = try run("ip", Array(words))
-            #expect(answer.output == "hello from 42" && answer.code == 0, "\(mode): \(answer.errors)")
-            try end(machine)
-        }
-        // Where nobody answers, it says so after as many tries as it was told.
-        let machine = try machine(["--net", "nat"], in: network)
-        let refused = try network.shell(
-            network.container,
-            "\(Parts.snabbvm) ssh --name test --run-dir \(scratch.path)/run --attempts 2 --sleep 0.1 --tick 0")
-        #expect(refused.code == FailureKind.network.rawValue)
-        #expect(refused.errors.contains("Connection refused, after 2 tries"), "\(refused.errors)")
-        try end(machine)
     }
 
     // MARK: - What is there already
@@ -766,18 +764,6 @@ struct NetworkTests {
             try end(machine)
             heard.end()
         }
-    }
-
-    @Test func severalProcessorsHaveSeveralQueues() throws {
-        let network = try ContainerNetwork()
-        let before = try network.snapshot()
-        let machine = try machine(
-            ["--net", "bridge", "--cpus", "2"], in: network,
-            script: "echo \"queues $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l)\"")
-        #expect(machine.output.contains("queues 2"), "\(machine.output)")
-        #expect(try network.pings(ContainerNetwork.highest, from: network.peer))
-        try end(machine)
-        try expectSame(network, before)
     }
 
     // MARK: - What is refused

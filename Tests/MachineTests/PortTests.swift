@@ -57,13 +57,13 @@ struct PortTests {
     // MARK: Frames
 
     private static let transfers = """
-        head -c 50000000 /dev/urandom > /www/data
+        head -c 20000000 /dev/urandom > /www/data
         echo "digest $(sha256sum /www/data | head -c 64)"
         (nc -l -p 9000 | sha256sum | sed 's/^/received /') &
         (ping -c 1000 10.77.0.99 > /dev/null 2>&1) &
         """
 
-    /// 50 MB each way by TCP, whole; a broadcast with its address intact; and counters that agree.
+    /// 20 MB each way by TCP, whole; a broadcast with its address intact; and counters that agree.
     private func expectFrames(_ port: String, _ wire: Wire) throws {
         let mac = "52:54:00:12:34:56"
         let machine = try machine(
@@ -79,7 +79,7 @@ struct PortTests {
         #expect(digest.count == 64 && machine.output.contains("digest \(digest)"), "\(down.errors)")
         let file = scratch.file("up", [])
         let up = try wire.shell(
-            "head -c 50000000 /dev/urandom > \(file); timeout 100 cat \(file) > /dev/tcp/\(Wire.guestAddress)/9000; sha256sum < \(file)"
+            "head -c 20000000 /dev/urandom > \(file); timeout 100 cat \(file) > /dev/tcp/\(Wire.guestAddress)/9000; sha256sum < \(file)"
         )
         #expect(machine.shows("received \(up.output.prefix(64))"), "\(up.errors)")
 
@@ -89,7 +89,7 @@ struct PortTests {
         #expect(
             try eventually(within: 10) {
                 let counters = try ports(of: machine).first?.counters
-                return counters.map { $0.txBytes > 50_000_000 && $0.rxBytes > 50_000_000 } ?? false
+                return counters.map { $0.txBytes > 20_000_000 && $0.rxBytes > 20_000_000 } ?? false
             })
         try end(machine)
     }

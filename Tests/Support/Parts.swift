@@ -18,10 +18,13 @@ enum Parts {
         programs.allSatisfy { Files.findProgram($0, path: searchPath) != nil }
     }
 
-    /// The program under test stands beside the test runner.
-    static let snabbvm =
-        try! Files.resolved("/proc/self/exe").split(separator: "/").dropLast().map { "/\($0)" }.joined()
-        + "/snabbvm"
+    /// The program under test stands beside the test runner. Where a shell started that one in the background, it ignores
+    /// SIGINT, which its children are not to inherit.
+    static let snabbvm: String = {
+        signal(SIGINT, SIG_DFL)
+        let words = try! Files.resolved("/proc/self/exe").split(separator: "/").dropLast()
+        return words.map { "/\($0)" }.joined() + "/snabbvm"
+    }()
 
     /// The folder with this package.
     static let folder = #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()

@@ -70,6 +70,11 @@ final class TestMachine {
     /// The demo guest is up, and has said all that it was given.
     func isUp() -> Bool { shows("snabbvm demo: ready") }
 
+    /// QEMU runs, whatever its guest does by now.
+    func isStarted() -> Bool {
+        eventually { (try? self.status()["state"]) == "running" || !self.process.isRunning } && process.isRunning
+    }
+
     func signal(_ signal: Int32) { kill(pid, signal) }
 
     @discardableResult
