@@ -78,6 +78,6 @@ enum Samples {
         findings.ports = arguments.ports
         findings.hostName = "host"
         change(&findings)
-        return try Plan(arguments, facts, findings)
+        return try MachinePlanner.plan(arguments, facts, Wishes(arguments, facts), findings)
     }
 }

@@ -86,13 +86,6 @@ extension FileEffect {
     }
 }
 
-extension MachinePaths {
-    /// Below it nothing is taken back.
-    package var keptFolder: String? { disksAreKept ? disks : nil }
-
-    package func keeps(_ path: String) -> Bool { keptFolder.map { path.hasPrefix($0 + "/") } ?? false }
-}
-
 /// An effect that needs no undoing of its own.
 package protocol PassingEffect: EffectValue {}
 

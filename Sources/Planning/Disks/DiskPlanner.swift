@@ -43,9 +43,13 @@ struct DiskPlanner {
         return [.secret(path: folders.secret, source: source, owner: user)]
     }
 
+    static var noFirmware: Failure {
+        Failure(.host, "use", "--firmware uefi", "there is no UEFI firmware", remedy: "apt-get install ovmf")
+    }
+
     private func firmwareEffects() throws(Failure) -> [Effect] {
         if arguments.firmware != .uefi { return [] }
-        guard let variables = facts.tools.firmwareVariables else { throw Plan.noFirmware }
+        guard let variables = facts.tools.firmwareVariables else { throw DiskPlanner.noFirmware }
         if findings.hasKeptVariables { return [] }
         let path = folders.firmwareVariables
         return [.disk(path: path, [try copyCommand(variables, to: Effect.unfinished(path))])]

@@ -1,3 +1,4 @@
+import Model
 import Values
 
 /// What was found of that which a plan depends on beside the host: the user's files, kept disks, addresses, ports. Complete
@@ -74,16 +75,5 @@ package struct Findings {
         self.switchFolder = switchFolder
         self.hostName = hostName
         self.hostKey = hostKey
-    }
-}
-
-/// Where an address is looked for.
-package struct AddressPlace: Hashable {
-    package var interface: String
-    var family: IPAddress.Family
-
-    package init(_ interface: String, _ family: IPAddress.Family) {
-        self.interface = interface
-        self.family = family
     }
 }
