@@ -1,7 +1,7 @@
 import Values
 
-/// What other commands ask of a running machine: an object of JSON on a line of its own. A command and a launcher may be of
-/// different versions, so the names here stay, and what is missing has a meaning.
+/// What other commands ask of a running machine: an object of JSON on a line of its own. A command and a launcher may
+/// be of different versions, so the names here stay, and what is missing has a meaning.
 package enum ControlRequest: Codable, Equatable {
     case status
     case ports
@@ -19,7 +19,7 @@ package enum ControlRequest: Codable, Equatable {
 
     private enum Key: String, CodingKey { case verb, now, stream, rows, columns }
 
-    /// Those that are a word alone.
+    /// Requests that are a word alone.
     private static let plain: [String: ControlRequest] = [
         "status": .status, "ports": .ports, "streams": .streams, "ssh": .ssh, "console": .console,
     ]

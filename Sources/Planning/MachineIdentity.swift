@@ -10,7 +10,8 @@ package enum MachineIdentity {
         let high = (stableDigest("uuid high", name, hostKey) & ~0xf000) | 0x4000
         let low = (stableDigest("uuid low", name, hostKey) & ~(0b11 << 62)) | (0b10 << 62)
         let digits = hexadecimal(high, digits: 16) + hexadecimal(low, digits: 16)
-        return digits.enumerated().map { [8, 12, 16, 20].contains($0) ? "-\($1)" : "\($1)" }.joined()
+        let groups: Set = [8, 12, 16, 20]
+        return digits.enumerated().map { index, digit in groups.contains(index) ? "-\(digit)" : "\(digit)" }.joined()
     }
 
     /// Locally administered, the same at each start, and another for each machine and port.

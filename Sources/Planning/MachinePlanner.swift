@@ -1,8 +1,8 @@
 import Model
 import Values
 
-/// Puts the plan together once, from what small planners return, each a decision with what follows from it. Whatever can be
-/// refused is refused here.
+/// Puts the plan together once, from what small planners return, each a decision with what follows from it. Whatever
+/// can be refused is refused here.
 package struct MachinePlanner {
     private let arguments: Arguments
     private let facts: HostFacts
@@ -106,7 +106,7 @@ package struct MachinePlanner {
             return PlanPart(decision: (), effects: pipes, notes: [note])
         }
         let settings = FileContent(TmuxSettings(arguments, findings, ports: ports).text)
-        // Whoever is the same user may have it run what he likes.
+        // Whoever is tmux's user may have it run what he likes.
         let owner = facts.privileges.qemuUser?.uid == 0 ? facts.privileges.qemuUser : nil
         return PlanPart(
             decision: (), effects: pipes + [.file(path: folders.tmuxSettings, mode: 0o600, settings)],
@@ -128,7 +128,7 @@ package struct MachinePlanner {
                 user.groups.append(group)
             }
         }
-        // passt has no rights either, and gets no low port.
+        // Where passt has the ports, none of them is a low one.
         let first = facts.privileges.firstUnprivilegedPort
         if wishes.listeners.contains(where: { $0.address.port < first }) { return asRoot }
         if user.uid != 0 || facts.privileges.capabilities == 0 { return PlanPart(decision: user) }
@@ -137,8 +137,8 @@ package struct MachinePlanner {
             decision: user, notes: ["QEMU runs as root, though without any right: with \(rights) it would be nobody"])
     }
 
-    /// nil where nothing is passt's; the decision is the port that leads to the guest's SSH server, where none was asked
-    /// for.
+    /// nil where passt has nothing to do; the decision is the port that leads to the guest's SSH server, where none was
+    /// asked for.
     private func passt(_ nics: [GuestNICPlan], _ user: User?) -> PlanPart<Int?>? {
         guard let program = facts.tools.passt, let nic = nics.first(where: \.usesPasst) else { return nil }
         // passt does not stay root, so its folder must not be root's.

@@ -19,8 +19,8 @@ struct QEMUArguments {
         // The instance id that cloud-init sees, and the name.
         let versions = "manufacturer=snabbvm,product=snabbvm,version=\(Version.text)"
         add("-smbios", "type=1,\(versions),serial=\(uuid),sku=\(name)")
-        // Not elevateprivileges=deny: the ncurses of Debian 13 asks for its own user while it draws, and would die of it.
-        // QEMU is started so that it can't gain rights.
+        // Not elevateprivileges=deny: the ncurses of Debian 13 asks for its own user while it draws, and would die of
+        // it. QEMU is started so that it can't gain rights.
         add("-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny")
         add("-rtc", "base=utc")
         add("-boot", "menu=off,strict=on")
@@ -157,8 +157,8 @@ struct QEMUArguments {
         return "/dev/fdset/\(number)"
     }
 
-    /// A file or a device that is only read; or, at the socket where it is served, an image that is still coming. If who
-    /// serves it dies, QEMU waits for the next.
+    /// A file or a device that is only read; or, at the socket where it is served, an image that is still coming. If
+    /// who serves it dies, QEMU waits for the next.
     private mutating func addRead(_ node: String, _ path: String, isDevice: Bool, served socket: String?) {
         if let socket {
             let server = "server.type=unix,server.path=\(socket.optionQuoted)"

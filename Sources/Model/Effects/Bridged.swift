@@ -19,8 +19,8 @@ extension Effect {
     }
 }
 
-/// An interface of the container as it was before a bridge took its place, and what `ip -batch` is told to get there and
-/// back.
+/// An interface of the container as it was before a bridge took its place, and what `ip -batch` is told to get there
+/// and back.
 package struct InterfaceState: Codable, Equatable {
     package var name: String
     package var addresses: [HostFacts.Address]

@@ -1,7 +1,7 @@
 import Values
 
-/// A change to the host: each kind is a value that says how it reads in a shell. How it is made and undone stands in a file
-/// of the same name. The name of a case is also its name in ledgers, which outlive the program that wrote them.
+/// A change to the host: each kind is a value that says how it reads in a shell. How it is made and undone stands in a
+/// file of the same name. The name of a case is also its name in ledgers, which outlive the program that wrote them.
 package enum Effect: Equatable {
     case folder(Folder)
     case file(File)

@@ -75,7 +75,8 @@ struct DiskPlanner {
 
     // MARK: - The machine's own disk
 
-    /// The one that --state kept, or a copy of the image, or an overlay on it, or a blank one; nil where nobody asks for any.
+    /// The disk that --state kept, or a copy of the image, or an overlay on it, or a blank one; nil where nobody asks
+    /// for any.
     private func ownDisk() throws(Failure) -> Disk? {
         let isCD = findings.image?.format == .iso
         let image = isCD ? nil : findings.image
@@ -110,7 +111,7 @@ struct DiskPlanner {
             if asked < old {
                 throw Failure(.image, "use", "--disk-size \(asked)", "the kept disk has \(old), and disks only grow")
             }
-            // Also to the size it should have already: an earlier start may have failed before it was grown.
+            // Also to the size that the disk should have already: an earlier start may have failed before it was grown.
             part.effects = [.run(resize(folders.disk, format, to: asked))]
         }
         return part

@@ -13,18 +13,17 @@ struct SeedContent {
         let userData = sources.userData ?? FileContent("#cloud-config\n{}\n")
         let openStackData = Array(openStackMetaData.prettyText.utf8)
         let network = sources.networkConfig == nil ? network : nil
+        let networkConfig = network.map { FileContent("\($0.networkConfig.prettyText)\n") } ?? sources.networkConfig
+        let networkData = network.map { FileContent("\($0.networkData.prettyText)\n") }
         let all: [(path: String, content: FileContent?)] = [
             ("user-data", userData),
             ("meta-data", try metaData()),
             ("vendor-data", FileContent(vendorData)),
-            (
-                "network-config",
-                network.map { FileContent("\($0.networkConfig.prettyText)\n") } ?? sources.networkConfig
-            ),
+            ("network-config", networkConfig),
             ("openstack/latest/user_data", userData),
             ("openstack/latest/meta_data.json", FileContent(openStackData, isPrivate: sources.metaData != nil)),
             ("openstack/latest/vendor_data.json", FileContent(JSON.string(vendorData).text)),
-            ("openstack/latest/network_data.json", network.map { FileContent("\($0.networkData.prettyText)\n") }),
+            ("openstack/latest/network_data.json", networkData),
         ]
         return all.compactMap { path, content in content.map { (path, $0) } }
     }

@@ -1,8 +1,8 @@
 import Model
 import Values
 
-/// What moves a port's frames: one protocol, and all that differs between the engines behind it. Those reach the machine by
-/// vhost-user that say nothing else.
+/// What moves a port's frames: one protocol, and all that differs between the engines behind it. An engine that says
+/// nothing else reaches the machine by vhost-user.
 package protocol PortEngine: Sendable {
     var name: EngineName { get }
     /// The keys of a port that mean something to it.

@@ -1,8 +1,8 @@
 import Model
 import Values
 
-/// dnsmasq's settings: it gives each NIC its address, and passes on questions for names where only the container can ask
-/// them.
+/// dnsmasq's settings: it gives each NIC its address, and passes on questions for names where only the container can
+/// ask them.
 struct AddressServer {
     private var lines: [String] = []
     private var upstream: [IPAddress] = []

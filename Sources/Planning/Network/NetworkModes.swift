@@ -52,13 +52,14 @@ extension NetworkPlanner {
         plan.bridge = bridge
         let tap = try addTap(mtu: link.mtu)
         try assign(request.address ?? .auto, on: link)
-        // Routers speak to each other in frames (LLDP, 802.1X) that a bridge keeps to itself if it is not told otherwise.
-        // Its address is pinned, or it would change with its ports, and others would look for this address in vain for half a minute.
+        // Routers speak to each other in frames (LLDP, 802.1X) that a bridge keeps to itself if it is not told
+        // otherwise. The bridge's address is pinned, or it would change with the bridge's ports, and others would look
+        // for it in vain for half a minute.
         var making = [
             "link add name \(bridge)\(link.mac.map { " address \($0)" } ?? "") mtu \(link.mtu) type bridge stp_state 0"
                 + " forward_delay 0 mcast_snooping 0 group_fwd_mask 0xfff8"
         ]
-        // Addresses that it makes for itself it may have where the interface had one.
+        // The bridge may make a link-local address for itself where the interface had one.
         if !link.addresses.contains(where: \.isLinkLocal) { making.append("link set dev \(bridge) addrgenmode none") }
         addLinks(
             before: making, after: ["link set dev \(tap) master \(bridge) up"] + moved.moving(to: bridge),

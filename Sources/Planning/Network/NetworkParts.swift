@@ -41,8 +41,8 @@ extension NetworkPlanner {
         effects.append(.links(before + lines + after, program: ip, undoneBy: [made] + others))
     }
 
-    /// The highest that there can be: a bridge of others has the lowest of its ports, which must not change under it. The
-    /// machine's own it can't be: the kernel would take its frames for itself.
+    /// The tap's address is the highest that there can be: a bridge of others has the lowest of its ports, which must
+    /// not change under it. The machine's own it can't be: the kernel would take its frames for itself.
     var tapMAC: MACAddress {
         var mac = plan.mac
         if mac.bytes[0] == 0xfe { mac.bytes[5] ^= 1 } else { mac.bytes[0] = 0xfe }
@@ -161,7 +161,7 @@ extension NetworkPlanner {
         return (routes + servers + privateNetworks).first { $0.overlaps(wanted) }
     }
 
-    /// One that leads nowhere else from here.
+    /// A network that leads nowhere else from here.
     mutating func privateNetwork(prefix: Int) throws(Failure) -> NetworkAddress {
         for number in UInt128(0)..<256 {
             let network = NetworkAddress(IPAddress(.four, 0x0ae7_0000 | number << 8), prefix: prefix)
@@ -172,7 +172,7 @@ extension NetworkPlanner {
         throw refuse("the container has routes to all of 10.231.0.0/16", "give one with --address")
     }
 
-    /// Those by gateways that the machine can reach as well.
+    /// Routes by gateways that the machine can reach as well.
     func furtherRoutes(of link: HostFacts.Link) -> [GuestNICPlan.FurtherRoute] {
         network.routes.compactMap { route in
             guard route.device == link.name, route.isMain, route.destination.prefix > 0, let gateway = route.gateway,
@@ -227,7 +227,7 @@ extension NetworkPlanner {
         }
     }
 
-    /// Where nobody would find them they are not what was wanted.
+    /// Ports published at an address where nobody would find them are not what was wanted.
     func checkPublishedAddresses(_ own: [IPAddress]) throws(Failure) {
         for port in plan.published {
             guard let text = port.address, let address = IPAddress(text), address.value != 0, !own.contains(address)
@@ -238,8 +238,8 @@ extension NetworkPlanner {
         }
     }
 
-    /// Who passes packets on would no longer hear what routers say: none of the interfaces that have heard it, nor a bridge
-    /// in the place of one.
+    /// A host that passes packets on would no longer hear what routers say: not by the interfaces that have heard it,
+    /// nor by a bridge in the place of one.
     mutating func keepListening(on bridge: String? = nil, for link: HostFacts.Link? = nil) {
         guard network.canSetForwarding, network.forwarding["ipv6/all"] != true else { return }
         for other in network.links.filter(network.listens) {
@@ -248,7 +248,7 @@ extension NetworkPlanner {
         }
     }
 
-    /// Once, whichever NICs want it so.
+    /// Makes a setting once, whichever NICs want it so.
     private mutating func set(_ path: String, _ value: String, before: String) {
         let step = Effect.setting(path: path, value: value, before: before, namespace: network.namespace)
         if !effects.contains(step) { effects.append(step) }

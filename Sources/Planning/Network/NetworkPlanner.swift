@@ -1,8 +1,8 @@
 import Model
 import Values
 
-/// Plans one NIC of the machine, and takes over from the NIC before it what belongs to all of them. Refuses what can't be
-/// had, before anything is changed.
+/// Plans one NIC of the machine, and takes over from the NIC before it what belongs to all of them. Refuses what can't
+/// be had, before anything is changed.
 struct NetworkPlanner {
     let arguments: Arguments
     let facts: HostFacts

@@ -19,8 +19,8 @@ struct NetworkRules {
     let ownListeners: [Int]
     private var chains: [Chain] = []
     private var sets: [String] = []
-    /// Where packets are passed on for the machine's sake alone: bridges, the taps of machines behind an address, and the
-    /// interfaces that did not pass any on before; for IPv6 those are all.
+    /// Where packets are passed on for the machine's sake alone: bridges, the taps of machines behind an address, and
+    /// the interfaces that did not pass any on before; for IPv6 those are all.
     private var bridges: [String] = []
     private var taps: [String] = []
     private var opened: [String: [String]] = [:]
