@@ -56,8 +56,7 @@ package struct Wishes {
         if let name = arguments.interface, !mode.usesInterface {
             throw Failure(.usage, "use", "--interface \(name)", "--net \(mode) takes no interface")
         }
-        var first = GuestNICRequest(
-            interface: arguments.interface ?? facts.network?.uplink?.name ?? "eth0", mode: mode)
+        var first = GuestNICRequest(interface: arguments.interface ?? facts.network?.uplink?.name ?? "eth0", mode: mode)
         first.address = arguments.address
         first.mac = arguments.mac
         var requests = (mode == .none ? [] : [first]) + arguments.nics

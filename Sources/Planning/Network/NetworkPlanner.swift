@@ -141,9 +141,7 @@ struct NetworkPlanner {
 
     // MARK: - What is refused
 
-    func refuse(
-        _ cause: String, _ remedy: String? = nil, _ kind: FailureKind = .network
-    ) -> Failure {
+    func refuse(_ cause: String, _ remedy: String? = nil, _ kind: FailureKind = .network) -> Failure {
         let isFurther = index > 0 && !arguments.netAll
         let option = isFurther ? "--nic \(request.interface)=" : "--net "
         let place = request.mode.usesInterface && !isFurther ? " with \(request.interface)" : ""
@@ -189,8 +187,7 @@ struct NetworkPlanner {
 
     func checkFree(_ name: String) throws(Failure) {
         guard network.link(name) != nil else { return }
-        throw Failure(
-            .network, "make", name, "there is an interface of this name", remedy: "ip link delete \(name)")
+        throw Failure(.network, "make", name, "there is an interface of this name", remedy: "ip link delete \(name)")
     }
 
     func checkName(_ name: String) throws(Failure) {

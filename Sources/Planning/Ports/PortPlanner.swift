@@ -186,9 +186,7 @@ package struct PortPlanner {
             way.isEmpty ? nil : "try \(nic.address),\(way)")
     }
 
-    private func refuse(
-        _ port: String, _ cause: String, _ remedy: String?, _ kind: FailureKind = .port
-    ) -> Failure {
+    private func refuse(_ port: String, _ cause: String, _ remedy: String?, _ kind: FailureKind = .port) -> Failure {
         Failure(kind, "use port", port, cause, remedy: remedy)
     }
 
@@ -247,8 +245,7 @@ package struct PortPlanner {
             throw Failure(.busy, "take NIC", "\(address)", holder, remedy: "see snabbvm nics")
         }
         guard nic.isNIC || engine.name == .vfio else {
-            throw refuse(
-                "\(address)", "it is no NIC but \(nic.name) (class \(nic.deviceClass))", "see snabbvm nics")
+            throw refuse("\(address)", "it is no NIC but \(nic.name) (class \(nic.deviceClass))", "see snabbvm nics")
         }
         if let mark = nic.mark, !arguments.forcePort {
             throw Failure(
@@ -262,9 +259,7 @@ package struct PortPlanner {
     }
 
     /// Nobody is to lose a connection for a mistyped address.
-    private func checkUse(
-        _ own: [HostFacts.Interface], of port: String, mayHaveAddress: Bool = false
-    ) throws(Failure) {
+    private func checkUse(_ own: [HostFacts.Interface], of port: String, mayHaveAddress: Bool = false) throws(Failure) {
         var reached = own
         // Whatever stands on it, and on that.
         var index = 0
