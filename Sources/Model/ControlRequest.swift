@@ -1,7 +1,7 @@
 import Values
 
-/// What other commands ask of a running machine: an object of JSON on a line of its own. A command and a launcher may be of
-/// different versions, so the names here stay, and what is missing has a meaning.
+/// What other commands ask of a running machine: an object of JSON on a line of its own. A command and a launcher may
+/// be of different versions, so the names here stay, and what is missing has a meaning.
 package enum ControlRequest: Codable, Equatable {
     case status
     case ports
@@ -19,7 +19,7 @@ package enum ControlRequest: Codable, Equatable {
 
     private enum Key: String, CodingKey { case verb, now, stream, rows, columns }
 
-    /// Those that are a word alone.
+    /// Requests that are a word alone.
     private static let plain: [String: ControlRequest] = [
         "status": .status, "ports": .ports, "streams": .streams, "ssh": .ssh, "console": .console,
     ]
@@ -40,7 +40,7 @@ package enum ControlRequest: Codable, Equatable {
 
     package func encode(to encoder: any Encoder) throws {
         var values = encoder.container(keyedBy: Key.self)
-        var verb = ControlRequest.plain.first { $0.value == self }?.key ?? ""
+        let verb: String
         switch self {
         case .stop(let now):
             verb = "stop"
@@ -52,61 +52,11 @@ package enum ControlRequest: Codable, Equatable {
             verb = "resize"
             try values.encode(rows, forKey: .rows)
             try values.encode(columns, forKey: .columns)
-        default: break
+        case .status, .ports, .streams, .ssh, .console:
+            verb = ControlRequest.plain.first { $0.value == self }?.key ?? ""
         }
         try values.encode(verb, forKey: .verb)
     }
 
     package var line: [UInt8] { Array(((try? JSON(encoding: self).text) ?? "").utf8) + [0x0a] }
-}
-
-/// The answers that are no status; those are `MachineStatus` and a list of `PortStatus`.
-package enum ControlAnswer {
-    /// Of what has nothing to tell, or was refused.
-    package struct Outcome: Codable, Equatable {
-        package var error: String?
-
-        package init(error: String? = nil) {
-            self.error = error
-        }
-    }
-
-    package struct Streams: Codable, Equatable {
-        package var streams: [String]
-
-        package init(streams: [String]) {
-            self.streams = streams
-        }
-    }
-
-    /// How the machine ended that was asked to stop.
-    package struct End: Codable, Equatable {
-        package var ended: String
-        package var code: Int32
-
-        package init(ended: String, code: Int32) {
-            self.ended = ended
-            self.code = code
-        }
-    }
-
-    /// Where the guest's SSH server is, or why that is not known yet or never will be.
-    package struct SSH: Codable, Equatable {
-        package var host: String?
-        package var port: Int?
-        package var knownHosts: String?
-        package var waiting: String?
-        package var error: String?
-
-        package init(
-            host: String? = nil, port: Int? = nil, knownHosts: String? = nil, waiting: String? = nil,
-            error: String? = nil
-        ) {
-            self.host = host
-            self.port = port
-            self.knownHosts = knownHosts
-            self.waiting = waiting
-            self.error = error
-        }
-    }
 }

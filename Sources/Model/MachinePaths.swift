@@ -1,3 +1,5 @@
+import Values
+
 /// Every path of one machine.
 package struct MachinePaths: Codable, Equatable {
     /// Where all machines of this host are.
@@ -66,10 +68,20 @@ package struct MachinePaths: Codable, Equatable {
 
     package var disk: String { "\(disks)/disk.img" }
     package var firmwareVariables: String { "\(disks)/firmware-variables.fd" }
+    /// Below it nothing is taken back.
+    package var keptFolder: String? { disksAreKept ? disks : nil }
+    package func keeps(_ path: String) -> Bool { keptFolder.map { path.hasPrefix($0 + "/") } ?? false }
     /// Everything that can be in the folder of disks that are not kept.
     package var diskFiles: [String] { [disk, firmwareVariables].flatMap { [$0, Effect.unfinished($0)] } }
     package var record: String { "\(disks)/machine.json" }
 
-    /// A socket's path has a place for 107 bytes in the kernel.
-    package static let longestSocketPath = 107
+    /// A socket's path has a place for so many bytes in the kernel.
+    private static let longestSocketPath = 107
+
+    package static func checkSocketPath(_ socket: String) throws(Failure) {
+        guard socket.utf8.count > longestSocketPath else { return }
+        throw Failure(
+            .usage, "use", socket, "a socket's path can't be longer than \(longestSocketPath) bytes",
+            remedy: "choose a shorter --name or --run-dir")
+    }
 }

@@ -2,23 +2,16 @@ import Model
 import Values
 
 /// What tells a machine from others, the same at each start.
-extension Plan {
+package enum MachineIdentity {
+    /// The one that it had before; or one that is the same at each start of this machine on this host, in the form of a
+    /// random UUID.
     package static func uuid(of name: String, _ record: MachineRecord?, hostKey: String) -> String {
-        record?.uuid ?? stableUUID(name, hostKey)
-    }
-
-    /// 128 bits that are the same at each start of this machine on this host, in the form of a random UUID.
-    static func stableUUID(_ name: String, _ hostKey: String) -> String {
+        if let record { return record.uuid }
         let high = (stableDigest("uuid high", name, hostKey) & ~0xf000) | 0x4000
         let low = (stableDigest("uuid low", name, hostKey) & ~(0b11 << 62)) | (0b10 << 62)
-        let text = hexadecimal(high, digits: 16) + hexadecimal(low, digits: 16)
-        var parts: [String] = []
-        var rest = text[...]
-        for length in [8, 4, 4, 4, 12] {
-            parts.append(String(rest.prefix(length)))
-            rest = rest.dropFirst(length)
-        }
-        return parts.joined(separator: "-")
+        let digits = hexadecimal(high, digits: 16) + hexadecimal(low, digits: 16)
+        let groups: Set = [8, 12, 16, 20]
+        return digits.enumerated().map { index, digit in groups.contains(index) ? "-\(digit)" : "\(digit)" }.joined()
     }
 
     /// Locally administered, the same at each start, and another for each machine and port.

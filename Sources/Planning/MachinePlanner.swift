@@ -1,58 +1,74 @@
 import Model
 import Values
 
-/// A plan is made of what small planners return, each a decision with what follows from it; nothing begins empty and is
-/// filled later. Whatever can be refused is refused here.
-extension Plan {
-    package init(_ arguments: Arguments, _ facts: HostFacts, _ findings: Findings) throws(Failure) {
+/// Puts the plan together once, from what small planners return, each a decision with what follows from it. Whatever
+/// can be refused is refused here.
+package struct MachinePlanner {
+    private let arguments: Arguments
+    private let facts: HostFacts
+    private let wishes: Wishes
+    private let findings: Findings
+    private var folders: MachinePaths { findings.folders }
+
+    package static func plan(
+        _ arguments: Arguments, _ facts: HostFacts, _ wishes: Wishes, _ findings: Findings
+    ) throws(Failure) -> Plan {
+        try MachinePlanner(arguments: arguments, facts: facts, wishes: wishes, findings: findings).plan()
+    }
+
+    /// What of the host's own a start with these options would be refused for.
+    package static func refusals(_ arguments: Arguments, _ facts: HostFacts) -> [Failure] {
+        var refusals: [Failure] = []
+        do throws(Failure) { _ = try AcceleratorPlanner.plan(arguments, facts) } catch { refusals.append(error) }
+        do throws(Failure) { _ = try MemoryPlanner.plan(arguments, facts) } catch { refusals.append(error) }
+        if arguments.firmware == .uefi, facts.tools.firmwareVariables == nil { refusals.append(DiskPlanner.noFirmware) }
+        return refusals
+    }
+
+    private func plan() throws(Failure) -> Plan {
         guard let qemuProgram = facts.tools.qemu else {
             throw Failure.missing("QEMU (\(arguments.qemu))", package: "qemu-system-x86")
         }
         guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
-        let (name, folders) = (arguments.name, findings.folders)
-        try Plan.checkSocketPath(folders.control)
-        let wishes = try Wishes(arguments, facts)
-        let uuid = Plan.uuid(of: name, findings.record, hostKey: findings.hostKey)
-        let accelerator = try Plan.accelerator(arguments, facts)
-        let node = findings.ports.isEmpty ? nil : Plan.node(of: findings.ports, facts)
-        let memory = try Plan.memory(arguments, facts, near: node)
+        try MachinePaths.checkSocketPath(folders.control)
+        let uuid = MachineIdentity.uuid(of: arguments.name, findings.record, hostKey: findings.hostKey)
+        let accelerator = try AcceleratorPlanner.plan(arguments, facts)
+        let node = LayoutPlanner.node(of: findings.ports, facts)
+        let memory = try MemoryPlanner.plan(arguments, facts, near: node)
         if let taken = findings.takenListeners.first {
             throw Failure(
                 .network, "listen on", "\(taken.address)", taken.why, remedy: "choose another with --vnc or --publish")
         }
-        let user = Plan.qemuUser(arguments, facts, findings, wishes, accelerator: accelerator.decision)
-        let disks = try DiskPlanner(
+        let user = qemuUser(accelerator.decision)
+        let own = try DiskPlanner(
             arguments: arguments, facts: facts, findings: findings, qemuImg: qemuImg, uuid: uuid, user: user.decision
         ).plan()
-        let networks = try NetworkPlanner.plan(arguments, facts, findings, wishes, uuid: uuid, user: user.decision)
-        let passt = Plan.passt(networks.decision, facts, findings, user.decision)
-        let seed = try Plan.seed(arguments, facts, findings, networks.decision, uuid: uuid)
+        let nics = try NetworkPlanner.plan(arguments, facts, findings, wishes, uuid: uuid, user: user.decision)
+        let passt = passt(nics.decision, user.decision)
+        let seed = try SeedPlanner.plan(arguments, facts, findings, nics.decision, uuid: uuid)
         let ports = try PortPlanner.plan(
-            arguments, facts, findings, uuid: uuid, after: networks.decision.count, memory: memory.decision,
+            arguments, facts, findings, uuid: uuid, after: nics.decision.count, memory: memory.decision,
             user: user.decision)
-        let consoles = Plan.consoles(
-            arguments, facts, findings, ports: ports.decision.ports.map(\.name), user: user.decision)
-        let hardware = Hardware(
-            name: name, uuid: uuid, folders: folders, accelerator: accelerator.decision, memory: memory.decision,
-            cpus: arguments.cpus, firmware: arguments.firmware,
-            disks: disks.decision + [seed.decision].compactMap(\.self), secretSource: findings.secretFile,
-            guestNICs: networks.decision, ports: ports.decision.ports, vnc: wishes.vnc)
-        let words = QEMUArguments(hardware, arguments, facts, findings)
+        let consoles = consoles(ports: ports.decision.ports.map(\.name), user: user.decision)
+        let disks = own.decision + [seed.decision].compactMap(\.self)
+        let words = QEMUArguments(
+            arguments, facts, wishes, findings, uuid: uuid, accelerator: accelerator.decision,
+            memory: memory.decision, disks: disks, guestNICs: nics.decision, ports: ports.decision.ports)
         let notes = [
-            accelerator.notes, memory.notes, Plan.processorNotes(arguments, facts), findings.seed.warnings,
-            Plan.vncNotes(wishes, findings), disks.notes, networks.notes, ports.notes, consoles.notes, user.notes,
+            accelerator.notes, memory.notes, processorNotes, findings.seed.warnings, vncNotes, own.notes, nics.notes,
+            ports.notes, consoles.notes, user.notes,
         ].flatMap(\.self)
         let effects = [
-            Plan.folderEffects(folders), disks.effects, passt?.effects ?? [], seed.effects, networks.effects,
-            ports.effects, consoles.effects,
+            folderEffects, own.effects, passt?.effects ?? [], seed.effects, nics.effects, ports.effects,
+            consoles.effects,
         ].flatMap(\.self)
-        self.init(
-            name: name, uuid: uuid, folders: folders, notes: notes, accelerator: hardware.accelerator,
-            memory: hardware.memory, cpus: hardware.cpus, firmware: hardware.firmware, disks: hardware.disks,
-            secretSource: hardware.secretSource, guestNICs: hardware.guestNICs, vnc: hardware.vnc,
-            sshPort: passt?.decision, ports: hardware.ports, portRequests: arguments.ports,
+        return Plan(
+            name: arguments.name, uuid: uuid, folders: folders, notes: notes, accelerator: accelerator.decision,
+            memory: memory.decision, cpus: arguments.cpus, firmware: arguments.firmware, disks: disks,
+            secretSource: findings.secretFile, guestNICs: nics.decision, vnc: wishes.vnc,
+            sshPort: passt?.decision, ports: ports.decision.ports, portRequests: arguments.ports,
             portsFile: findings.portsFile, layout: ports.decision.layout, effects: effects,
-            services: ports.services + (passt?.services ?? []) + networks.services + consoles.services,
+            services: ports.services + (passt?.services ?? []) + nics.services + consoles.services,
             qemu: Command(
                 program: qemuProgram, arguments: words.words,
                 environment: ["LC_ALL": "C.UTF-8", "TERM": "screen-256color", "HOME": "/nonexistent"],
@@ -60,7 +76,7 @@ extension Plan {
             stopTimeout: arguments.stopTimeout)
     }
 
-    private static func folderEffects(_ folders: MachinePaths) -> [Effect] {
+    private var folderEffects: [Effect] {
         // QEMU's user must pass through to its pipes; what is inside has modes of its own.
         [
             .folder(path: folders.base, mode: 0o755, isShared: true),
@@ -70,32 +86,18 @@ extension Plan {
         ]
     }
 
-    private static func processorNotes(_ arguments: Arguments, _ facts: HostFacts) -> [String] {
+    private var processorNotes: [String] {
         if arguments.cpus <= facts.cpu.count { return [] }
         return ["\(arguments.cpus) virtual CPUs on a host with \(facts.cpu.count): they will wait for each other"]
     }
 
-    private static func vncNotes(_ wishes: Wishes, _ findings: Findings) -> [String] {
+    private var vncNotes: [String] {
         guard let address = wishes.vnc, !findings.hasVNCPassword else { return [] }
         if address.host.hasPrefix("127.") || address.host == "::1" { return [] }
         return ["VNC on \(address) has no password; give one with --vnc-password-file"]
     }
 
-    package static func checkSocketPath(_ socket: String) throws(Failure) {
-        guard socket.utf8.count > MachinePaths.longestSocketPath else { return }
-        throw Failure(
-            .usage, "use", socket, "a socket's path can't be longer than \(MachinePaths.longestSocketPath) bytes",
-            remedy: "choose a shorter --name or --run-dir")
-    }
-
-    // MARK: - Consoles
-
-    package static let pipes = ["serial", "qmp", "agent"]
-
-    private static func consoles(
-        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, ports: [String], user: User?
-    ) -> PlanPart<Void> {
-        let folders = findings.folders
+    private func consoles(ports: [String], user: User?) -> PlanPart<Void> {
         let pipes = Plan.pipes.flatMap { name in
             ["in", "out"].map { Effect.pipe(path: "\(folders.pipe(name)).\($0)", owner: user) }
         }
@@ -103,33 +105,21 @@ extension Plan {
             let note = "no tmux, so the machine's screen can only be seen by VNC (apt-get install tmux)"
             return PlanPart(decision: (), effects: pipes, notes: [note])
         }
-        let settings = TmuxSettings(
-            name: arguments.name, session: folders.tmuxSession, program: findings.programPath, base: folders.base,
-            firmware: arguments.firmware, ports: ports)
-        // Whoever is the same user may have it run what he likes.
+        let settings = FileContent(TmuxSettings(arguments, findings, ports: ports).text)
+        // Whoever is tmux's user may have it run what he likes.
         let owner = facts.privileges.qemuUser?.uid == 0 ? facts.privileges.qemuUser : nil
         return PlanPart(
-            decision: (),
-            effects: pipes + [.file(path: folders.tmuxSettings, mode: 0o600, FileContent(settings.text))],
+            decision: (), effects: pipes + [.file(path: folders.tmuxSettings, mode: 0o600, settings)],
             services: [.windows(tmux, folders, owner)])
     }
 
-    // MARK: - QEMU's user
-
     /// As whom QEMU runs: without rights, unless what it needs is only for root. nil for the launcher's own user.
-    private static func qemuUser(
-        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes,
-        accelerator: AcceleratorChoice
-    ) -> PlanPart<User?> {
+    private func qemuUser(_ accelerator: AcceleratorChoice) -> PlanPart<User?> {
         guard var user = facts.privileges.qemuUser else { return PlanPart(decision: nil) }
-        let asRoot = PlanPart<User?>(
-            decision: nil,
-            notes: [
-                "QEMU runs as root, since "
-                    + (findings.privateFiles.first.map { "\($0) is not for others to read" }
-                        ?? "a port, /dev/kvm or /dev/vfio is root's")
-            ])
-        if findings.ports.contains(where: { Engines.named($0.settings.engine ?? .snabb).needsRoot }) { return asRoot }
+        let privateFile = findings.privateFiles.first.map { "\($0) is not for others to read" }
+        let why = privateFile ?? "a port, /dev/kvm or /dev/vfio is root's"
+        let asRoot = PlanPart<User?>(decision: nil, notes: ["QEMU runs as root, since \(why)"])
+        if findings.ports.contains(where: { $0.settings.usedEngine.needsRoot }) { return asRoot }
         // What is root's own is open to root without any right, too.
         if user.uid != 0 {
             if !findings.privateFiles.isEmpty { return asRoot }
@@ -138,39 +128,19 @@ extension Plan {
                 user.groups.append(group)
             }
         }
-        if listeners(arguments, facts, findings, wishes).contains(where: { $0 < facts.privileges.firstUnprivilegedPort }
-        ) {
-            return asRoot
-        }
+        // Where passt has the ports, none of them is a low one.
+        let first = facts.privileges.firstUnprivilegedPort
+        if wishes.listeners.contains(where: { $0.address.port < first }) { return asRoot }
         if user.uid != 0 || facts.privileges.capabilities == 0 { return PlanPart(decision: user) }
         let rights = HostFacts.Privileges.namesToRunOthers
         return PlanPart(
             decision: user, notes: ["QEMU runs as root, though without any right: with \(rights) it would be nobody"])
     }
 
-    /// The TCP and UDP ports where QEMU itself listens.
-    private static func listeners(
-        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes
-    ) -> [Int] {
-        let isQEMUs = wishes.mode == .user && !usesPasst(arguments, facts, findings)
-        return (wishes.vnc.map { [$0.port] } ?? []) + (isQEMUs ? arguments.published.map(\.host) : [])
-    }
-
-    // MARK: - passt
-
-    /// passt has no rights, so low ports are not for it.
-    static func usesPasst(_ arguments: Arguments, _ facts: HostFacts, _ findings: Findings) -> Bool {
-        let isLow = arguments.published.contains { $0.host < facts.privileges.firstUnprivilegedPort }
-        return arguments.userNet == .passt && findings.hasPasst && !isLow
-    }
-
-    /// nil where nothing is passt's; the decision is the port that leads to the guest's SSH server, where none was asked
-    /// for.
-    private static func passt(
-        _ networks: [GuestNICPlan], _ facts: HostFacts, _ findings: Findings, _ user: User?
-    ) -> PlanPart<Int?>? {
-        guard let program = facts.tools.passt, let nic = networks.first(where: \.usesPasst) else { return nil }
-        let folders = findings.folders
+    /// nil where passt has nothing to do; the decision is the port that leads to the guest's SSH server, where none was
+    /// asked for.
+    private func passt(_ nics: [GuestNICPlan], _ user: User?) -> PlanPart<Int?>? {
+        guard let program = facts.tools.passt, let nic = nics.first(where: \.usesPasst) else { return nil }
         // passt does not stay root, so its folder must not be root's.
         let user = user ?? facts.privileges.qemuUser
         var options = ["--mtu", "1500"]
@@ -189,7 +159,7 @@ extension Plan {
             effects: [
                 .folder(path: folders.passtFolder, mode: 0o700, isShared: false, owner: user),
                 // passt leaves its socket behind.
-                .place(path: folders.passt),
+                .file(path: folders.passt),
             ], services: [.passt(program, options, socket: folders.passt, user)])
     }
 }

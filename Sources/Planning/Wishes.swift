@@ -17,10 +17,10 @@ package struct Wishes {
         mode = Wishes.networkMode(arguments, facts)
         guestNICs = try Wishes.guestNICs(arguments, facts, mode)
         vnc = Wishes.vnc(arguments, facts)
-        let published = mode == .user ? arguments.published : []
-        listeners =
-            (vnc.map { [($0, false)] } ?? [])
-            + published.map { (SocketAddress(host: $0.address ?? "0.0.0.0", port: $0.host), $0.udp) }
+        let published = (mode == .user ? arguments.published : []).map {
+            (SocketAddress(host: $0.address ?? "0.0.0.0", port: $0.host), $0.udp)
+        }
+        listeners = (vnc.map { [($0, false)] } ?? []) + published
         passt = mode == .user && arguments.userNet == .passt ? facts.tools.passt : nil
     }
 
@@ -56,8 +56,7 @@ package struct Wishes {
         if let name = arguments.interface, !mode.usesInterface {
             throw Failure(.usage, "use", "--interface \(name)", "--net \(mode) takes no interface")
         }
-        var first = GuestNICRequest(
-            interface: arguments.interface ?? facts.network?.uplink?.name ?? "eth0", mode: mode)
+        var first = GuestNICRequest(interface: arguments.interface ?? facts.network?.uplink?.name ?? "eth0", mode: mode)
         first.address = arguments.address
         first.mac = arguments.mac
         var requests = (mode == .none ? [] : [first]) + arguments.nics
@@ -74,11 +73,8 @@ package struct Wishes {
             }
             requests += others.map { GuestNICRequest(interface: $0.name, mode: mode) }
         }
-        for (index, request) in requests.enumerated() {
-            let isTwice = requests[..<index].contains {
-                $0.interface == request.interface && $0.mode.usesInterface && request.mode.usesInterface
-            }
-            if !isTwice { continue }
+        var used: Set<String> = []
+        for request in requests where request.mode.usesInterface && !used.insert(request.interface).inserted {
             throw Failure(.usage, "use", "--nic \(request.interface)", "this interface is given twice")
         }
         return requests

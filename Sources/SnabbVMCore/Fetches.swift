@@ -10,13 +10,17 @@ import Values
 struct Fetches {
     private let arguments: Arguments
     private let facts: HostFacts
+    private let wishes: Wishes
     private let folders: MachinePaths
     private let loop: EventLoop
     private let log: Log
 
-    init(_ arguments: Arguments, _ facts: HostFacts, _ folders: MachinePaths, loop: EventLoop, log: Log) {
+    init(
+        _ arguments: Arguments, _ facts: HostFacts, _ wishes: Wishes, _ folders: MachinePaths, loop: EventLoop, log: Log
+    ) {
         self.arguments = arguments
         self.facts = facts
+        self.wishes = wishes
         self.folders = folders
         self.loop = loop
         self.log = log
@@ -57,7 +61,7 @@ struct Fetches {
         var guess = found
         if isImage { guess.image = standIn("") }
         if guess.secretFile != nil { guess.image?.encryption = "luks" }
-        _ = try Plan(arguments, facts, guess)
+        _ = try MachinePlanner.plan(arguments, facts, wishes, guess)
     }
 
     /// For a plan that is only looked at.
@@ -81,7 +85,7 @@ struct Fetches {
         }
         image.lazySocket = folders.servedImage
         image.lazyOwner = facts.privileges.qemuUser
-        try Plan.checkSocketPath(folders.servedImage)
+        try MachinePaths.checkSocketPath(folders.servedImage)
         // The plan makes the same folder, and comes too late for this.
         try ledger.record(
             Files.missingFolders(folders.base).map { .folder(path: $0, isShared: true) } + [

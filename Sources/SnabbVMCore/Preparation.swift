@@ -48,7 +48,7 @@ struct Preparation {
         let hasPasst = wishes.passt.map {
             ledger == nil || Passt.works($0, as: facts.privileges.qemuUser, loop: loop)
         }
-        let uuid = Plan.uuid(of: arguments.name, kept.record, hostKey: Preparation.hostKey)
+        let uuid = MachineIdentity.uuid(of: arguments.name, kept.record, hostKey: Preparation.hostKey)
         let searches = AddressSearch.all(wishes.guestNICs, facts, uuid: uuid)
         // In a dry run nothing is sent either.
         let mayAsk = ledger != nil && facts.privileges.has(.netRaw) && !searches.isEmpty
@@ -87,13 +87,14 @@ struct Preparation {
                 programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
                 hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
         }
-        let fetches = Fetches(arguments, facts, folders, loop: loop, log: log)
+        let fetches = Fetches(arguments, facts, wishes, folders, loop: loop, log: log)
         let brought = try fetches.bring(
             wanted?.request, wantedCD?.request, findings(found.image, found.cdrom, []), ledger)
         fetch = brought.fetch
         self.vncPassword = vncPassword
         held = try fetches.hold(brought.image, brought.cdrom) + interfaces
-        plan = try Plan(arguments, facts, findings(brought.image, brought.cdrom, brought.warnings))
+        plan = try MachinePlanner.plan(
+            arguments, facts, wishes, findings(brought.image, brought.cdrom, brought.warnings))
     }
 
     /// What is asked for, with the locks of its NICs, and what of it is there.

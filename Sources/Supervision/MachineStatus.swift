@@ -1,4 +1,6 @@
+import Images
 import Model
+import Planning
 import Values
 
 /// One of the machine's own NICs.

@@ -238,7 +238,7 @@ import Testing
             return Check(
                 facts, versions: [:], memoryWanted: arguments.memory, freeSpace: .mebibytes(10), scratch: "/x",
                 whyUser: nil,
-                refusals: Plan.refusals(arguments, facts))
+                refusals: MachinePlanner.refusals(arguments, facts))
         }
         #expect(try !check([]).isFit)
         let mends = try check([]).lines.compactMap(\.mend).joined(separator: "\n")

@@ -123,12 +123,12 @@ struct GoldenCase: Decodable, Sendable, CustomTestStringConvertible {
         }
         for (address, holder) in found?.holders ?? [:] { findings.holders[IPAddress(address)!] = holder }
         // The first address that could be free is.
-        let uuid = Plan.uuid(of: arguments.name, findings.record, hostKey: findings.hostKey)
+        let uuid = MachineIdentity.uuid(of: arguments.name, findings.record, hostKey: findings.hostKey)
         for search in AddressSearch.all(try Wishes(arguments, facts).guestNICs, facts, uuid: uuid) where search.isChoice
         {
             findings.addresses[search.place] = search.candidates.first
         }
-        return try Plan(arguments, facts, findings)
+        return try MachinePlanner.plan(arguments, facts, Wishes(arguments, facts), findings)
     }
 
     private func image(_ name: String) -> DiskImage {

@@ -58,7 +58,7 @@ struct NetworkPlanTests {
         {
             findings.addresses[search.place] = search.candidates.first
         }
-        return try Plan(arguments, facts, findings)
+        return try MachinePlanner.plan(arguments, facts, Wishes(arguments, facts), findings)
     }
 
     @Test func modesAreReadAndWrittenAlike() {
@@ -343,7 +343,7 @@ struct NetworkPlanTests {
             where search.isChoice {
                 findings.addresses[search.place] = search.candidates.first
             }
-            _ = try Plan(arguments, facts, findings)
+            _ = try MachinePlanner.plan(arguments, facts, Wishes(arguments, facts), findings)
         } catch {
             return error.line
         }

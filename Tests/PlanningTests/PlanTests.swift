@@ -231,7 +231,7 @@ import Testing
             (findings.record, findings.hasKeptDisk, findings.image) = (record, true, Samples.image)
             findings.image?.path = "/u/another"
             findings.image?.format = format
-            return try Plan(arguments, Samples.facts, findings)
+            return try MachinePlanner.plan(arguments, Samples.facts, Wishes(arguments, Samples.facts), findings)
         }
         let resizes = { (plan: Plan) in plan.effects.contains { if case .run = $0 { true } else { false } } }
         #expect(try !resizes(again([], .iso)))

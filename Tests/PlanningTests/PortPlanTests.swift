@@ -22,7 +22,7 @@ import Testing
         findings.image = Samples.image
         findings.ports = arguments.ports
         findings.hostName = "host"
-        return try Plan(arguments, facts, findings)
+        return try MachinePlanner.plan(arguments, facts, Wishes(arguments, facts), findings)
     }
 
     private func expectRefused(
@@ -36,7 +36,7 @@ import Testing
             var findings = Findings(folders: MachinePaths(arguments, uid: 0))
             findings.image = Samples.image
             findings.ports = arguments.ports
-            return try Plan(arguments, facts, findings)
+            return try MachinePlanner.plan(arguments, facts, Wishes(arguments, facts), findings)
         }
         #expect(failure?.kind == kind, sourceLocation: sourceLocation)
         #expect(failure?.line.contains(words) == true, "\(failure?.line ?? "")", sourceLocation: sourceLocation)

@@ -23,11 +23,11 @@ import Testing
     private func content(_ words: String...) throws -> [String: String] {
         let arguments = try Parser.parse(words + ["x"], environment: [:])
         let sources = try SeedSources(arguments, files: FileFinder(sharedFolder: scratch.path))
-        let seed = try SeedContent(
-            sources, instanceID: "the-id", hostname: arguments.hostname ?? "vm", setsHostname: arguments.hostname != nil
-        )
+        let seed = SeedContent(
+            sources: sources, instanceID: "the-id", hostname: arguments.hostname ?? "vm",
+            setsHostname: arguments.hostname != nil)
         return Dictionary(
-            uniqueKeysWithValues: seed.files.map { ($0.path, String(decoding: $0.content.bytes, as: UTF8.self)) })
+            uniqueKeysWithValues: try seed.files().map { ($0.path, String(decoding: $0.content.bytes, as: UTF8.self)) })
     }
 
     @Test func passesUserDataByteForByte() throws {

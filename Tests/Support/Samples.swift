@@ -10,6 +10,14 @@
 
 /// A host and a machine to vary in tests.
 enum Samples {
+    private static var tools: HostFacts.Tools {
+        var tools = HostFacts.Tools()
+        (tools.qemu, tools.qemuImg) = ("/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-img")
+        (tools.xorriso, tools.tmux, tools.cp) = ("/usr/bin/xorriso", "/usr/bin/tmux", "/bin/cp")
+        (tools.firmwareCode, tools.firmwareVariables) = ("/usr/share/OVMF/CODE.fd", "/usr/share/OVMF/VARS.fd")
+        return tools
+    }
+
     static var facts: HostFacts {
         HostFacts(
             cpu: .init(model: "Sample CPU", count: 8, isSandyBridge: false),
@@ -19,10 +27,7 @@ enum Samples {
             privileges: .init(
                 uid: 0, inContainer: false, firstUnprivilegedPort: 1024, capabilities: .max,
                 qemuUser: User(uid: 65534, gid: 65534)),
-            tools: .init(
-                qemu: "/usr/bin/qemu-system-x86_64", qemuImg: "/usr/bin/qemu-img", xorriso: "/usr/bin/xorriso",
-                tmux: "/usr/bin/tmux", cp: "/bin/cp", firmwareCode: "/usr/share/OVMF/CODE.fd",
-                firmwareVariables: "/usr/share/OVMF/VARS.fd"))
+            tools: tools)
     }
 
     static var image: DiskImage {
@@ -35,9 +40,10 @@ enum Samples {
     static func nic(_ address: PCIAddress, id: String = "8086:10fb", node: Int? = nil, group: Int? = nil)
         -> HostFacts.NIC
     {
-        HostFacts.NIC(
-            address: address, id: id, name: "Sample NIC", deviceClass: "0200", driver: "ixgbe", iommuGroup: group,
-            numaNode: node, interfaces: ["p\(address.function)"])
+        var nic = HostFacts.NIC(
+            address: address, id: id, name: "Sample NIC", deviceClass: "0200", interfaces: ["p\(address.function)"])
+        (nic.driver, nic.iommuGroup, nic.numaNode) = ("ixgbe", group, node)
+        return nic
     }
 
     /// The same host with two ports of an 82599 and two nodes of four processors.
@@ -72,6 +78,6 @@ enum Samples {
         findings.ports = arguments.ports
         findings.hostName = "host"
         change(&findings)
-        return try Plan(arguments, facts, findings)
+        return try MachinePlanner.plan(arguments, facts, Wishes(arguments, facts), findings)
     }
 }

@@ -41,15 +41,14 @@ extension HostFacts.NIC {
 
     private init(_ tree: FileTree, _ address: PCIAddress, id: String, name: String, deviceClass: String) {
         let folder = "/sys/bus/pci/devices/\(address)"
-        let override = tree.line("\(folder)/driver_override")
         self.init(
             address: address, id: id, name: name, deviceClass: deviceClass,
-            driver: tree.linkName("\(folder)/driver"),
-            iommuGroup: tree.linkName("\(folder)/iommu_group").flatMap { Int($0) },
-            numaNode: tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 },
-            interfaces: HostFacts.NIC.interfaces(of: folder, tree),
-            override: override == "(null)" || override == "" ? nil : override,
-            isBusMaster: (try? PCIConfiguration(tree.path(folder)))?.isBusMaster ?? false)
+            interfaces: HostFacts.NIC.interfaces(of: folder, tree))
+        driver = tree.linkName("\(folder)/driver")
+        iommuGroup = tree.linkName("\(folder)/iommu_group").flatMap { Int($0) }
+        numaNode = tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 }
+        self.override = tree.line("\(folder)/driver_override").flatMap { $0 == "(null)" || $0 == "" ? nil : $0 }
+        isBusMaster = (try? PCIConfiguration(tree.path(folder)))?.isBusMaster ?? false
         virtualFunctions = tree.number("\(folder)/sriov_numvfs") ?? 0
         if driver == "vfio-pci", let iommuGroup {
             isOpenByVFIO = HostFacts.NIC.isBusy(tree.path("/dev/vfio/\(iommuGroup)"))

@@ -161,10 +161,10 @@ extension HostFacts.Tools {
     init(_ tree: FileTree, qemu: String, searchPath: String) {
         let find = { Files.findProgram($0, path: searchPath) }
         let findForRoot = { Files.findProgramForRoot($0, path: searchPath) }
-        self.init(
-            qemu: find(qemu), qemuImg: find("qemu-img"), xorriso: find("xorriso"), tmux: find("tmux"),
-            cp: find("cp"), snabb: find("snabb"), ip: findForRoot("ip"), nft: findForRoot("nft"),
-            dnsmasq: findForRoot("dnsmasq"), passt: find("passt"), testpmd: find("dpdk-testpmd"))
+        self.init()
+        (self.qemu, qemuImg, xorriso, tmux) = (find(qemu), find("qemu-img"), find("xorriso"), find("tmux"))
+        (cp, snabb, passt, testpmd) = (find("cp"), find("snabb"), find("passt"), find("dpdk-testpmd"))
+        (ip, nft, dnsmasq) = (findForRoot("ip"), findForRoot("nft"), findForRoot("dnsmasq"))
         if let pair = Self.firmware.first(where: { tree.exists($0.0) && tree.exists($0.1) }) {
             (firmwareCode, firmwareVariables) = pair
         }

@@ -19,8 +19,8 @@ extension Effect {
     }
 }
 
-/// An interface of the container as it was before a bridge took its place, and what `ip -batch` is told to get there and
-/// back.
+/// An interface of the container as it was before a bridge took its place, and what `ip -batch` is told to get there
+/// and back.
 package struct InterfaceState: Codable, Equatable {
     package var name: String
     package var addresses: [HostFacts.Address]
@@ -28,16 +28,18 @@ package struct InterfaceState: Codable, Equatable {
     package var neighbours: [HostFacts.Neighbour] = []
     /// Networks whose routes stay behind when the addresses go, and would lead past the bridge.
     package var leftovers: [NetworkAddress] = []
+}
 
-    package init(
-        name: String, addresses: [HostFacts.Address], routes: [HostFacts.Route], neighbours: [HostFacts.Neighbour] = [],
-        leftovers: [NetworkAddress] = []
-    ) {
-        self.name = name
-        self.addresses = addresses
-        self.routes = routes
-        self.neighbours = neighbours
-        self.leftovers = leftovers
+extension InterfaceState {
+    package init(of link: HostFacts.Link, in network: HostFacts.Network) {
+        let own = link.ownAddresses
+        let routes = network.routes.filter { $0.device == link.name }
+        // With an address that is lent the kernel leaves its network's route.
+        let lent = own.filter { $0.address.family == .six && $0.words.contains("valid_lft") }.map(\.address.network)
+        self.init(
+            name: link.name, addresses: own, routes: routes.filter { !$0.isAutomatic },
+            neighbours: network.neighbours.filter { $0.device == link.name },
+            leftovers: routes.filter { $0.isAutomatic && lent.contains($0.destination) }.map(\.destination))
     }
 
     /// For a moment both have the addresses: so no packet finds that nobody has them.

@@ -1,7 +1,8 @@
 import Values
 
 extension Effect {
-    /// Programs, one after the other, that make a file: first under another name, so that it is there whole or not at all.
+    /// Programs, one after the other, that make a file: first under another name, so that it is there whole or not at
+    /// all.
     package struct Disk: FileEffect {
         package var path: String
         package var commands: [Command]

@@ -1,7 +1,7 @@
 import Values
 
-/// A change to the host: each kind is a value that says how it reads in a shell. How it is made and undone stands in a file
-/// of the same name. The name of a case is also its name in ledgers, which outlive the program that wrote them.
+/// A change to the host: each kind is a value that says how it reads in a shell. How it is made and undone stands in a
+/// file of the same name. The name of a case is also its name in ledgers, which outlive the program that wrote them.
 package enum Effect: Equatable {
     case folder(Folder)
     case file(File)
@@ -84,13 +84,6 @@ extension FileEffect {
     package func undoText(_ folders: MachinePaths) -> String? {
         folders.keeps(path) ? nil : "rm -f \(path.shellQuoted)"
     }
-}
-
-extension MachinePaths {
-    /// Below it nothing is taken back.
-    package var keptFolder: String? { disksAreKept ? disks : nil }
-
-    package func keeps(_ path: String) -> Bool { keptFolder.map { path.hasPrefix($0 + "/") } ?? false }
 }
 
 /// An effect that needs no undoing of its own.

@@ -28,6 +28,4 @@ extension Effect {
     }
 
     package static func file(path: String) -> Effect { .file(File(path: path)) }
-
-    package static func place(path: String) -> Effect { .file(path: path) }
 }

@@ -58,24 +58,12 @@ extension HostFacts {
         /// How many virtual functions have been made of it.
         package var virtualFunctions = 0
 
-        package init(
-            address: PCIAddress, id: String, name: String, deviceClass: String, driver: String? = nil,
-            iommuGroup: Int? = nil, numaNode: Int? = nil, interfaces: [String], override: String? = nil,
-            isBusMaster: Bool = false, isLocked: Bool = false, isOpenByVFIO: Bool = false, virtualFunctions: Int = 0
-        ) {
+        package init(address: PCIAddress, id: String, name: String, deviceClass: String, interfaces: [String]) {
             self.address = address
             self.id = id
             self.name = name
             self.deviceClass = deviceClass
-            self.driver = driver
-            self.iommuGroup = iommuGroup
-            self.numaNode = numaNode
             self.interfaces = interfaces
-            self.override = override
-            self.isBusMaster = isBusMaster
-            self.isLocked = isLocked
-            self.isOpenByVFIO = isOpenByVFIO
-            self.virtualFunctions = virtualFunctions
         }
 
         package var isNIC: Bool { deviceClass.hasPrefix("02") }

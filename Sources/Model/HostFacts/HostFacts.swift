@@ -21,8 +21,7 @@ package struct HostFacts: Codable, Equatable {
 
     package init(
         cpu: CPU, kvm: KVM, memory: Memory, hugepages: [HugepagePool], hugetlbfs: [String], privileges: Privileges,
-        tools: Tools, iommu: IOMMU? = nil, nics: [NIC]? = nil, interfaces: [Interface]? = nil,
-        topology: Topology? = nil, network: Network? = nil, pciAccess: PCIAccess? = nil
+        tools: Tools
     ) {
         self.cpu = cpu
         self.kvm = kvm
@@ -31,12 +30,6 @@ package struct HostFacts: Codable, Equatable {
         self.hugetlbfs = hugetlbfs
         self.privileges = privileges
         self.tools = tools
-        self.iommu = iommu
-        self.nics = nics
-        self.interfaces = interfaces
-        self.topology = topology
-        self.network = network
-        self.pciAccess = pciAccess
     }
 
     package struct CPU: Codable, Equatable {
@@ -134,24 +127,6 @@ package struct HostFacts: Codable, Equatable {
         package var firmwareCode: String?
         package var firmwareVariables: String?
 
-        package init(
-            qemu: String? = nil, qemuImg: String? = nil, xorriso: String? = nil, tmux: String? = nil, cp: String? = nil,
-            snabb: String? = nil, ip: String? = nil, nft: String? = nil, dnsmasq: String? = nil, passt: String? = nil,
-            testpmd: String? = nil, firmwareCode: String? = nil, firmwareVariables: String? = nil
-        ) {
-            self.qemu = qemu
-            self.qemuImg = qemuImg
-            self.xorriso = xorriso
-            self.tmux = tmux
-            self.cp = cp
-            self.snabb = snabb
-            self.ip = ip
-            self.nft = nft
-            self.dnsmasq = dnsmasq
-            self.passt = passt
-            self.testpmd = testpmd
-            self.firmwareCode = firmwareCode
-            self.firmwareVariables = firmwareVariables
-        }
+        package init() {}
     }
 }

@@ -18,22 +18,7 @@ extension HostFacts {
         package var canSetForwarding = false
         package var hasVhost = false
 
-        package init(
-            isOwn: Bool, namespace: UInt64 = 0, links: [Link] = [], routes: [Route] = [], neighbours: [Neighbour] = [],
-            nameservers: [IPAddress] = [], searchDomains: [String] = [], forwarding: [String: Bool] = [:],
-            canSetForwarding: Bool = false, hasVhost: Bool = false
-        ) {
-            self.isOwn = isOwn
-            self.namespace = namespace
-            self.links = links
-            self.routes = routes
-            self.neighbours = neighbours
-            self.nameservers = nameservers
-            self.searchDomains = searchDomains
-            self.forwarding = forwarding
-            self.canSetForwarding = canSetForwarding
-            self.hasVhost = hasVhost
-        }
+        package init(isOwn: Bool) { self.isOwn = isOwn }
     }
 
     package struct Link: Codable, Equatable {
@@ -53,22 +38,11 @@ extension HostFacts {
         package var acceptsAdvertisements: Int?
         package var hasIPv6 = true
 
-        package init(
-            name: String, mac: MACAddress? = nil, mtu: Int, isUp: Bool, kind: String? = nil, master: String? = nil,
-            addresses: [Address] = [], tap: Tap? = nil, macvtap: String? = nil, acceptsAdvertisements: Int? = nil,
-            hasIPv6: Bool = true
-        ) {
+        package init(name: String, mac: MACAddress?, mtu: Int, isUp: Bool) {
             self.name = name
             self.mac = mac
             self.mtu = mtu
             self.isUp = isUp
-            self.kind = kind
-            self.master = master
-            self.addresses = addresses
-            self.tap = tap
-            self.macvtap = macvtap
-            self.acceptsAdvertisements = acceptsAdvertisements
-            self.hasIPv6 = hasIPv6
         }
 
         /// Those that it was given.
@@ -130,15 +104,13 @@ extension HostFacts {
 
         package init(
             family: IPAddress.Family, destination: NetworkAddress, gateway: IPAddress? = nil, device: String,
-            isAutomatic: Bool = false, words: [String]? = nil, isMain: Bool = true
+            words: [String]? = nil
         ) {
             self.family = family
             self.destination = destination
             self.gateway = gateway
             self.device = device
-            self.isAutomatic = isAutomatic
             self.words = words
-            self.isMain = isMain
         }
     }
 }
@@ -169,4 +141,20 @@ extension HostFacts.Network {
         let parts = key.split(separator: "/", maxSplits: 1)
         return "/proc/sys/net/\(parts[0])/conf/\(parts[1])/forwarding"
     }
+}
+
+extension HostFacts.Link {
+    /// A bridge's port must let through the frames of other MAC addresses than its own.
+    package var whyNotBridged: String? {
+        if !hasMAC { return "it has no MAC address" }
+        if tap != nil { return "it is a tap" }
+        switch kind {
+        case "bridge": return "it is a bridge itself"
+        case "ipvlan", "ipvtap", "macvlan", "macvtap":
+            return "a \(kind ?? "") lets no frames of other MAC addresses through"
+        default: return nil
+        }
+    }
+
+    package var hasMAC: Bool { mac?.bytes.contains { $0 != 0 } == true }
 }

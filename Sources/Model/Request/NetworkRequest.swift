@@ -57,20 +57,21 @@ extension NetworkMode: TextCodable {
     }
 }
 
+/// An address of the machine's, with the gateway that it reaches other networks by.
+package struct GuestAddress: Codable, Equatable, Sendable {
+    package var address: NetworkAddress
+    package var gateway: IPAddress?
+
+    package init(address: NetworkAddress, gateway: IPAddress? = nil) {
+        self.address = address
+        self.gateway = gateway
+    }
+}
+
 /// Who gives the machine its address.
 package enum AddressRequest: Equatable, Sendable {
     case auto, dhcp, none
-    case fixed([FixedAddress])
-
-    package struct FixedAddress: Equatable, Sendable {
-        package var address: NetworkAddress
-        package var gateway: IPAddress?
-
-        package init(address: NetworkAddress, gateway: IPAddress? = nil) {
-            self.address = address
-            self.gateway = gateway
-        }
-    }
+    case fixed([GuestAddress])
 
     /// `auto`, `dhcp`, `none`, `10.0.0.5/24`, `10.0.0.5/24,10.0.0.1`.
     package init?(_ text: String) {
@@ -81,7 +82,7 @@ package enum AddressRequest: Equatable, Sendable {
         default:
             let parts = text.split(separator: ",", omittingEmptySubsequences: false)
             guard parts.count <= 2, let address = NetworkAddress(parts[0]) else { return nil }
-            var fixed = FixedAddress(address: address)
+            var fixed = GuestAddress(address: address)
             if parts.count == 2 {
                 guard let gateway = IPAddress(parts[1]), gateway.family == address.family else { return nil }
                 fixed.gateway = gateway
@@ -90,12 +91,13 @@ package enum AddressRequest: Equatable, Sendable {
         }
     }
 
-    /// One address of each kind can be given; nil where the two don't go together.
-    package func joined(with other: AddressRequest) -> AddressRequest? {
-        guard case .fixed(let mine) = self, case .fixed(let more) = other,
-            mine.count + more.count == Set((mine + more).map(\.address.family)).count
+    /// One address of each kind can be given; nil where this one does not go together with those before it.
+    package func joined(with earlier: AddressRequest?) -> AddressRequest? {
+        guard let earlier else { return self }
+        guard case .fixed(let own) = self, case .fixed(let others) = earlier,
+            own.count + others.count == Set((own + others).map(\.address.family)).count
         else { return nil }
-        return .fixed(mine + more)
+        return .fixed(others + own)
     }
 }
 
@@ -127,13 +129,8 @@ package struct GuestNICRequest: Equatable, Sendable {
             guard setting.count == 2 else { return nil }
             switch setting[0] {
             case "address":
-                guard let request = AddressRequest(setting[1]) else { return nil }
-                guard let before = address else {
-                    address = request
-                    continue
-                }
-                guard let both = before.joined(with: request) else { return nil }
-                address = both
+                guard let all = AddressRequest(setting[1])?.joined(with: address) else { return nil }
+                address = all
             case "gateway":
                 guard case .fixed(var addresses) = address, let gateway = IPAddress(setting[1]),
                     let last = addresses.indices.last, addresses[last].address.family == gateway.family

@@ -40,14 +40,10 @@ package struct PortRequest: Codable, Equatable {
         guard let value = environment[variable] else { throw usage(name, "there is no variable \(variable)") }
         let names = value.split { $0 == "," || $0.isWhitespace }.map(String.init)
         if names.isEmpty { throw usage(name, "the variable \(variable) is empty") }
-        var sources: [PortSource] = []
-        for name in names {
-            guard let source = PortSource(name) else {
-                throw usage("env:\(variable)", "'\(name)' in it is no PCI address")
-            }
-            sources.append(source)
+        return try names.map { name throws(Failure) in
+            if let source = PortSource(name) { return source }
+            throw usage("env:\(variable)", "'\(name)' in it is no PCI address")
         }
-        return sources
     }
 
     package static func usage(_ subject: String, _ cause: String, _ remedy: String? = nil) -> Failure {
@@ -56,7 +52,7 @@ package struct PortRequest: Codable, Equatable {
 }
 
 /// What a port's frames come from and go to.
-package enum PortSource: Codable, Hashable, CustomStringConvertible {
+package enum PortSource: Hashable, TextCodable {
     case pci(PCIAddress)
     case interface(String)
     case tap(String)
@@ -82,19 +78,6 @@ package enum PortSource: Codable, Hashable, CustomStringConvertible {
     }
 
     package var pciAddress: PCIAddress? { if case .pci(let address) = self { address } else { nil } }
-
-    package func encode(to encoder: any Encoder) throws {
-        var value = encoder.singleValueContainer()
-        try value.encode(description)
-    }
-
-    package init(from decoder: any Decoder) throws {
-        let value = try decoder.singleValueContainer()
-        guard let source = PortSource(try value.decode(String.self)) else {
-            throw DecodingError.dataCorruptedError(in: value, debugDescription: "no port")
-        }
-        self = source
-    }
 }
 
 /// Who moves a port's frames between the wire and the machine.
@@ -131,7 +114,7 @@ package struct PortSettings: Codable, Equatable {
     /// These where they say something, else those.
     package func over(_ others: PortSettings) -> PortSettings {
         var result = others
-        for row in PortKey.table { row.copy(self, &result) }
+        for row in PortKey.table where row.isGiven(self) { row.take(self, &result) }
         return result
     }
 }
@@ -145,8 +128,6 @@ package struct PortKey: Sendable {
     package var isLive: Bool
     var set: @Sendable (inout PortSettings, String) -> Bool
     package var isGiven: @Sendable (PortSettings) -> Bool
-    /// Copies the value, where there is one.
-    var copy: @Sendable (PortSettings, inout PortSettings) -> Void
     /// Takes over the value, or that there is none.
     package var take: @Sendable (PortSettings, inout PortSettings) -> Void
     package var isSame: @Sendable (PortSettings, PortSettings) -> Bool
@@ -166,7 +147,6 @@ package struct PortKey: Sendable {
             return true
         }
         isGiven = { $0[keyPath: field] != nil }
-        copy = { from, to in if let value = from[keyPath: field] { to[keyPath: field] = value } }
         take = { $1[keyPath: field] = $0[keyPath: field] }
         isSame = { $0[keyPath: field] == $1[keyPath: field] }
     }
@@ -175,38 +155,45 @@ package struct PortKey: Sendable {
 
     package static let table: [PortKey] = [
         .init("engine", "snabb|dpdk|vfio", "who moves the frames (snabb)", \.engine) { EngineName(rawValue: $0) },
-        .init("driver", "NAME", "the engine's driver (by the device's id; if: raw or xdp)", \.driver) {
-            $0.isPlainWord ? $0 : nil
-        },
-        .init("mac", "ADDRESS", "MAC address in the machine (made from the names)", \.mac) {
-            MACAddress(unicast: $0)
-        },
-        .init("vlan", "1-4094", "tag on the wire, removed for the machine", \.vlan, isLive: true) {
-            $0.number(in: 1...4094)
-        },
+        .init("driver", "NAME", "the engine's driver (by the device's id; if: raw or xdp)", \.driver, word()),
+        .init("mac", "ADDRESS", "MAC address in the machine (made from the names)", \.mac) { MACAddress(unicast: $0) },
+        .init("vlan", "1-4094", "tag on the wire, removed for the machine", \.vlan, isLive: true, number(1...4094)),
         .init("vmdq", "yes|no", "82599: its own filter of MAC and VLAN, rather than the whole port", \.vmdq) {
             ["yes": true, "true": true, "on": true, "no": false, "false": false, "off": false][$0]
         },
-        .init("filter-in", "FILTER", "what the machine may receive, as pcap-filter writes it", \.filterIn, isLive: true)
-        {
-            $0.trimmed.isEmpty ? nil : $0.oneLine.trimmed
-        },
-        .init("filter-out", "FILTER", "what it may send", \.filterOut, isLive: true) {
-            $0.trimmed.isEmpty ? nil : $0.oneLine.trimmed
-        },
-        .init("rx-limit", "RATE", "bits a second that the machine receives: 500M, 2G", \.rxLimit, isLive: true) {
-            UInt64(rate: $0)
-        },
-        .init("tx-limit", "RATE", "bits a second that it sends", \.txLimit, isLive: true) { UInt64(rate: $0) },
-        .init("mtu", "576-9000", "largest packet (1500)", \.mtu) { $0.number(in: 576...9000) },
-        .init("queues", "1-16", "pairs of queues, where the engine has more than one (1)", \.queues) {
-            $0.number(in: 1...16)
-        },
-        .init("cpu", "N", "processor that the switch has for itself", \.cpu) { $0.number(in: 0...4095) },
-        .init("name", "NAME", "name of the port (xe0, xe1 …)", \.name) {
-            $0.isPlainWord && $0.count <= 12 ? $0 : nil
-        },
+        .init(
+            "filter-in", "FILTER", "what the machine may receive, as pcap-filter writes it", \.filterIn, isLive: true,
+            filter),
+        .init("filter-out", "FILTER", "what it may send", \.filterOut, isLive: true, filter),
+        .init("rx-limit", "RATE", "bits a second that the machine receives: 500M, 2G", \.rxLimit, isLive: true, rate),
+        .init("tx-limit", "RATE", "bits a second that it sends", \.txLimit, isLive: true, rate),
+        .init("mtu", "576-9000", "largest packet (1500)", \.mtu, number(576...9000)),
+        .init("queues", "1-16", "pairs of queues, where the engine has more than one (1)", \.queues, number(1...16)),
+        .init("cpu", "N", "processor that the switch has for itself", \.cpu, number(0...4095)),
+        .init("name", "NAME", "name of the port (xe0, xe1 …)", \.name, word(longest: 12)),
     ]
+
+    private static func word(longest: Int = .max) -> @Sendable (String) -> String? {
+        { $0.isPlainWord && $0.count <= longest ? $0 : nil }
+    }
+
+    private static func number(_ range: ClosedRange<Int>) -> @Sendable (String) -> Int? {
+        { Int($0).flatMap { range.contains($0) ? $0 : nil } }
+    }
+
+    @Sendable private static func filter(_ text: String) -> String? {
+        text.trimmed.isEmpty ? nil : text.oneLine.trimmed
+    }
+
+    /// Bits a second, in decimal units as links are sold: `2G`, `500M`, `64k`, `1500000`.
+    @Sendable private static func rate(_ text: String) -> UInt64? {
+        let digits = text.prefix { $0.isASCII && $0.isNumber || $0 == "." }
+        let scales: [String: Double] = ["": 1, "K": 1e3, "M": 1e6, "G": 1e9]
+        guard let number = Double(digits), let scale = scales[text.dropFirst(digits.count).uppercased()],
+            (8000...1e12).contains(number * scale)
+        else { return nil }
+        return UInt64(number * scale)
+    }
 }
 
 extension String {
@@ -230,8 +217,6 @@ extension String {
     package var isPlainWord: Bool {
         !isEmpty && first != "-" && allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_".contains($0)) }
     }
-
-    fileprivate func number(in range: ClosedRange<Int>) -> Int? { Int(self).flatMap { range.contains($0) ? $0 : nil } }
 }
 
 extension Substring {
@@ -239,17 +224,5 @@ extension Substring {
     fileprivate var isInterfaceName: Bool {
         (1...15).contains(utf8.count) && self != "." && self != ".."
             && allSatisfy { $0.isASCII && !$0.isWhitespace && $0 != "/" && $0 != ":" && $0 != "," }
-    }
-}
-
-extension UInt64 {
-    /// Bits a second, in decimal units as links are sold: `2G`, `500M`, `64k`, `1500000`.
-    fileprivate init?(rate text: String) {
-        let digits = text.prefix { $0.isASCII && $0.isNumber || $0 == "." }
-        let scales: [String: Double] = ["": 1, "K": 1e3, "M": 1e6, "G": 1e9]
-        guard let number = Double(digits), let scale = scales[text.dropFirst(digits.count).uppercased()],
-            (8000...1e12).contains(number * scale)
-        else { return nil }
-        self = UInt64(number * scale)
     }
 }

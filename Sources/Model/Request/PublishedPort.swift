@@ -18,19 +18,11 @@ package struct PublishedPort: Codable, Equatable, CustomStringConvertible {
         return host == other.host && udp == other.udp && (isAny(self) || isAny(other) || address == other.address)
     }
 
-    /// `[ADDRESS:]HOST:GUEST[/udp]`, or HOST alone for the same on both sides, where HOST and GUEST can be lists and ranges of the same length: `80,8000-8003`.
+    /// `[ADDRESS:]HOST:GUEST[/udp]`, or HOST alone for the same on both sides, where HOST and GUEST can be lists and
+    /// ranges of the same length: `80,8000-8003`.
     package static func parse(_ text: String) -> [PublishedPort]? {
-        var rest = text[...]
-        var udp = false
-        if let slash = rest.lastIndex(of: "/") {
-            switch rest[rest.index(after: slash)...] {
-            case "udp": udp = true
-            case "tcp": break
-            default: return nil
-            }
-            rest = rest[..<slash]
-        }
-        // The same ports on both sides.
+        let udp = text.hasSuffix("/udp")
+        var rest = udp || text.hasSuffix("/tcp") ? text.dropLast(4) : text[...]
         guard let guestColon = rest.lastIndex(of: ":") else {
             return ports(rest).map { $0.map { PublishedPort(host: $0, guest: $0, udp: udp) } }
         }

@@ -43,9 +43,13 @@ struct DiskPlanner {
         return [.secret(path: folders.secret, source: source, owner: user)]
     }
 
+    static var noFirmware: Failure {
+        Failure(.host, "use", "--firmware uefi", "there is no UEFI firmware", remedy: "apt-get install ovmf")
+    }
+
     private func firmwareEffects() throws(Failure) -> [Effect] {
         if arguments.firmware != .uefi { return [] }
-        guard let variables = facts.tools.firmwareVariables else { throw Plan.noFirmware }
+        guard let variables = facts.tools.firmwareVariables else { throw DiskPlanner.noFirmware }
         if findings.hasKeptVariables { return [] }
         let path = folders.firmwareVariables
         return [.disk(path: path, [try copyCommand(variables, to: Effect.unfinished(path))])]
@@ -71,7 +75,8 @@ struct DiskPlanner {
 
     // MARK: - The machine's own disk
 
-    /// The one that --state kept, or a copy of the image, or an overlay on it, or a blank one; nil where nobody asks for any.
+    /// The disk that --state kept, or a copy of the image, or an overlay on it, or a blank one; nil where nobody asks
+    /// for any.
     private func ownDisk() throws(Failure) -> Disk? {
         let isCD = findings.image?.format == .iso
         let image = isCD ? nil : findings.image
@@ -106,7 +111,7 @@ struct DiskPlanner {
             if asked < old {
                 throw Failure(.image, "use", "--disk-size \(asked)", "the kept disk has \(old), and disks only grow")
             }
-            // Also to the size it should have already: an earlier start may have failed before it was grown.
+            // Also to the size that the disk should have already: an earlier start may have failed before it was grown.
             part.effects = [.run(resize(folders.disk, format, to: asked))]
         }
         return part

@@ -1,7 +1,8 @@
 import Model
 import Values
 
-/// What moves a port's frames: one protocol, and all that differs between the engines behind it.
+/// What moves a port's frames: one protocol, and all that differs between the engines behind it. An engine that says
+/// nothing else reaches the machine by vhost-user.
 package protocol PortEngine: Sendable {
     var name: EngineName { get }
     /// The keys of a port that mean something to it.
@@ -20,9 +21,6 @@ package protocol PortEngine: Sendable {
     /// In whose hands a NIC is while the engine has it.
     func holder(of nic: HostFacts.NIC) -> NICHolder
 
-    /// The rights without which the device can't be had.
-    func rights(for device: PortDevice) -> [HostFacts.Privileges.Capability]
-
     /// The program that moves the frames; nil where there is none, because the machine has the device itself.
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command?
     /// Settings that the running program watches.
@@ -39,87 +37,14 @@ package protocol PortEngine: Sendable {
 }
 
 extension PortEngine {
-    package func rights(for device: PortDevice) -> [HostFacts.Privileges.Capability] {
-        switch device {
-        case .nic: [.sysAdmin]
-        case .interface: [.netAdmin, .netRaw]
-        case .tap: [.netAdmin]
-        }
-    }
-}
+    package func keepsAddress(_ driver: String) -> Bool { false }
+    package func leavesProgram(_ driver: String) -> Bool { false }
+    package func settings(of port: PortPlan) -> JSON? { nil }
+    package func hugepages(for port: PortPlan) -> Int { 0 }
+    package var hasMultiQueueTaps: Bool { false }
+    package var needsRoot: Bool { false }
 
-package enum Engines {
-    package static let all: [any PortEngine] = [SnabbEngine(), TestpmdEngine(), VFIOEngine()]
-
-    package static func named(_ name: EngineName) -> any PortEngine { all.first { $0.name == name }! }
-}
-
-/// A port's device as it was found.
-package enum PortDevice {
-    case nic(HostFacts.NIC)
-    case interface(HostFacts.Interface)
-    case tap(String)
-}
-
-/// Who drives a NIC that is ours.
-package enum NICHolder: Equatable {
-    /// No driver of the kernel; the program works with physical addresses.
-    case program
-    /// The kernel's vfio-pci, which gives the device an address space of its own.
-    case vfio
-    /// Its own driver, which lets others work beside it.
-    case ownDriver
-}
-
-package struct EngineContext {
-    package var folders: MachinePaths
-    var tools: HostFacts.Tools
-    /// Where the Snabb programs are.
-    var switchFolder: String
-    /// The processors that are not a switch's alone, as a list.
-    var floatingCPUs: String
-    /// Hugepages of 2 MB that are left for it.
-    var freeHugepages: Int
-}
-
-/// Seen from the machine: rx is what it receives.
-package struct PortCounters: Codable, Equatable {
-    package var rxPackets: UInt64 = 0
-    package var rxBytes: UInt64 = 0
-    package var rxDrops: UInt64 = 0
-    package var txPackets: UInt64 = 0
-    package var txBytes: UInt64 = 0
-    package var txDrops: UInt64 = 0
-    /// Of the NIC; nil where the engine can't tell.
-    package var hasLink: Bool?
-
-    package init(
-        rxPackets: UInt64 = 0, rxBytes: UInt64 = 0, rxDrops: UInt64 = 0, txPackets: UInt64 = 0, txBytes: UInt64 = 0,
-        txDrops: UInt64 = 0, hasLink: Bool? = nil
-    ) {
-        self.rxPackets = rxPackets
-        self.rxBytes = rxBytes
-        self.rxDrops = rxDrops
-        self.txPackets = txPackets
-        self.txBytes = txBytes
-        self.txDrops = txDrops
-        self.hasLink = hasLink
-    }
-}
-
-extension PortCounters {
-    /// Field by field.
-    package func combined(with other: PortCounters, _ operation: (UInt64, UInt64) -> UInt64) -> PortCounters {
-        PortCounters(
-            rxPackets: operation(rxPackets, other.rxPackets), rxBytes: operation(rxBytes, other.rxBytes),
-            rxDrops: operation(rxDrops, other.rxDrops), txPackets: operation(txPackets, other.txPackets),
-            txBytes: operation(txBytes, other.txBytes), txDrops: operation(txDrops, other.txDrops), hasLink: hasLink)
-    }
-}
-
-/// What the engines have in common that reach the machine by vhost-user.
-enum VhostUser {
-    static func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
+    package func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
         let queues = port.settings.queues ?? 1
         // Checksums are the guest's own work: what it leaves undone nobody behind the switch would do.
         var device = "virtio-net-pci,id=nic-\(port.name),netdev=\(port.name),mac=\(port.mac?.description ?? "")"
@@ -135,4 +60,56 @@ enum VhostUser {
             "-device", device,
         ]
     }
+}
+
+extension EngineName {
+    package var engine: any PortEngine {
+        switch self {
+        case .snabb: SnabbEngine()
+        case .dpdk: TestpmdEngine()
+        case .vfio: VFIOEngine()
+        }
+    }
+}
+
+extension PortSettings {
+    /// The engine that was asked for, or Snabb.
+    var usedEngine: any PortEngine { (engine ?? .snabb).engine }
+}
+
+/// A port's device as it was found.
+package enum PortDevice {
+    case nic(HostFacts.NIC)
+    case interface(HostFacts.Interface)
+    case tap(String)
+
+    /// The rights without which no engine can have it.
+    var rights: [HostFacts.Privileges.Capability] {
+        switch self {
+        case .nic: [.sysAdmin]
+        case .interface: [.netAdmin, .netRaw]
+        case .tap: [.netAdmin]
+        }
+    }
+}
+
+/// Who drives a NIC that is ours.
+package enum NICHolder: Equatable {
+    /// No driver of the kernel; the program works with physical addresses.
+    case program
+    /// The kernel's vfio-pci, which gives the device an address space of its own.
+    case vfio
+    /// Its own driver, which lets others work beside it.
+    case ownDriver
+}
+
+package struct EngineContext {
+    var folders: MachinePaths
+    var tools: HostFacts.Tools
+    /// Where the Snabb programs are.
+    var switchFolder: String
+    /// The processors that are not a switch's alone, as a list.
+    var floatingCPUs: String
+    /// Hugepages of 2 MB that are left for it.
+    var freeHugepages: Int
 }

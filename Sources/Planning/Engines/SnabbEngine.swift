@@ -2,21 +2,19 @@ import Model
 import Values
 
 /// Snabb, running the switch program that comes with this launcher.
-package struct SnabbEngine: PortEngine {
-    package let name = EngineName.snabb
-    package let keys: Set<String> = [
+struct SnabbEngine: PortEngine {
+    let name = EngineName.snabb
+    let keys: Set<String> = [
         "engine", "driver", "mac", "vlan", "vmdq", "filter-in", "filter-out", "rx-limit", "tx-limit", "mtu", "cpu",
         "name",
     ]
-    package let limits = "Snabb's switch has one pair of queues"
-    package let hasMultiQueueTaps = false
-    package let needsRoot = false
+    let limits = "Snabb's switch has one pair of queues"
 
     private static let nicDrivers = ["intel_mp", "intel_avf", "connectx", "virtio_net"]
 
-    package var supported: String { HostFacts.NIC.snabbModels }
+    var supported: String { HostFacts.NIC.snabbModels }
 
-    package func driver(for device: PortDevice, _ settings: PortSettings) -> String? {
+    func driver(for device: PortDevice, _ settings: PortSettings) -> String? {
         switch device {
         case .nic(let nic):
             if let given = settings.driver { return SnabbEngine.nicDrivers.contains(given) ? given : nil }
@@ -27,7 +25,7 @@ package struct SnabbEngine: PortEngine {
     }
 
     /// Frames that a device reads and writes by itself are in hugepages, others in ordinary memory.
-    package func hugepages(for port: PortPlan) -> Int {
+    func hugepages(for port: PortPlan) -> Int {
         switch port.driver {
         case "raw", "xdp", "tap": 0
         case "virtio_net": 8
@@ -37,13 +35,13 @@ package struct SnabbEngine: PortEngine {
     }
 
     /// A virtual function may not receive for other addresses than the one that it was given.
-    package func keepsAddress(_ driver: String) -> Bool { driver == "intel_avf" }
+    func keepsAddress(_ driver: String) -> Bool { driver == "intel_avf" }
 
-    package func leavesProgram(_ driver: String) -> Bool { driver == "xdp" }
+    func leavesProgram(_ driver: String) -> Bool { driver == "xdp" }
 
-    package func holder(of nic: HostFacts.NIC) -> NICHolder { .program }
+    func holder(of nic: HostFacts.NIC) -> NICHolder { .program }
 
-    package func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
+    func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
         guard let snabb = context.tools.snabb else {
             throw Failure(
                 .host, "start", "the switch of port \(port.name)", "snabb is not on PATH",
@@ -54,7 +52,7 @@ package struct SnabbEngine: PortEngine {
             environment: ["SNABB_SHM_ROOT": context.folders.snabb])
     }
 
-    package func settings(of port: PortPlan) -> JSON? {
+    func settings(of port: PortPlan) -> JSON? {
         var device: [String: JSON] = ["kind": .string(port.driver)]
         switch port.source {
         case .pci(let address): device["pci"] = .string("\(address)")
@@ -73,9 +71,5 @@ package struct SnabbEngine: PortEngine {
         settings["rxLimit"] = asked.rxLimit.map { .integer(Int64($0)) }
         settings["txLimit"] = asked.txLimit.map { .integer(Int64($0)) }
         return .object(settings)
-    }
-
-    package func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
-        VhostUser.qemuWords(for: port, accelerator: accelerator)
     }
 }

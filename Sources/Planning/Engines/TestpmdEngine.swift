@@ -3,15 +3,14 @@ import Values
 
 /// DPDK's testpmd, which forwards frames as they come: for NICs that Snabb has no driver for, and where Snabb is not
 /// installed.
-package struct TestpmdEngine: PortEngine {
-    package let name = EngineName.dpdk
-    package let keys: Set<String> = ["engine", "driver", "mac", "mtu", "queues", "cpu", "name"]
-    package let limits = "testpmd forwards frames as they are; engine=snabb has VLANs, filters and limits"
-    package let hasMultiQueueTaps = true
-    package let needsRoot = false
-    package let supported = "any NIC of DPDK's"
+struct TestpmdEngine: PortEngine {
+    let name = EngineName.dpdk
+    let keys: Set<String> = ["engine", "driver", "mac", "mtu", "queues", "cpu", "name"]
+    let limits = "testpmd forwards frames as they are; engine=snabb has VLANs, filters and limits"
+    let hasMultiQueueTaps = true
+    let supported = "any NIC of DPDK's"
 
-    package func driver(for device: PortDevice, _ settings: PortSettings) -> String? {
+    func driver(for device: PortDevice, _ settings: PortSettings) -> String? {
         switch device {
         case .nic(let nic) where nic.isNIC && settings.driver == nil: nic.isBifurcated ? "mlx5" : "dpdk"
         case .nic: nil
@@ -20,17 +19,14 @@ package struct TestpmdEngine: PortEngine {
         }
     }
 
-    /// It does with ordinary memory what it can't have in hugepages.
-    package func hugepages(for port: PortPlan) -> Int { 0 }
+    /// What it can't have in hugepages it does with ordinary memory.
     private static let wantedHugepages = 40
 
-    package func keepsAddress(_ driver: String) -> Bool { false }
+    func leavesProgram(_ driver: String) -> Bool { driver == "af_xdp" }
 
-    package func leavesProgram(_ driver: String) -> Bool { driver == "af_xdp" }
+    func holder(of nic: HostFacts.NIC) -> NICHolder { nic.isBifurcated ? .ownDriver : .vfio }
 
-    package func holder(of nic: HostFacts.NIC) -> NICHolder { nic.isBifurcated ? .ownDriver : .vfio }
-
-    package func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
+    func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
         guard let testpmd = context.tools.testpmd else {
             throw Failure.missing("dpdk-testpmd, which is to be the switch of port \(port.name)", package: "dpdk-dev")
         }
@@ -62,12 +58,6 @@ package struct TestpmdEngine: PortEngine {
             isJumbo
             ? ["--mbuf-size=10240", "--max-pkt-len=9600", "--total-num-mbufs=4096"] : ["--total-num-mbufs=16384"]
         return Command(program: testpmd, arguments: words)
-    }
-
-    package func settings(of port: PortPlan) -> JSON? { nil }
-
-    package func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
-        VhostUser.qemuWords(for: port, accelerator: accelerator)
     }
 }
 

@@ -32,7 +32,7 @@ package struct AddressSearch: Equatable {
             case .bridge(let given?): name = given
             default: return []
             }
-            let mac = request.mac ?? Plan.macAddress(uuid, "eth\(index)")
+            let mac = request.mac ?? MachineIdentity.macAddress(uuid, "eth\(index)")
             guard let link = network.link(name), link.isUp, link.hasMAC else { return [] }
             let isOutside = request.mode == .bridge(nil)
             switch request.address ?? (request.mode.isJoined ? .dhcp : .auto) {
@@ -42,17 +42,25 @@ package struct AddressSearch: Equatable {
                 return networks(of: link).map { network in
                     let free = network.hostsFromTheEnd.lazy.filter { !own.contains($0) && !gateways.contains($0) }
                     return AddressSearch(
-                        place: AddressPlace(name, network.family), mac: mac, candidates: Array(free.prefix(most)),
+                        place: AddressPlace(interface: name, family: network.family), mac: mac,
+                        candidates: Array(free.prefix(most)),
                         isChoice: true, isOutside: isOutside)
                 }
             case .fixed(let addresses):
                 return addresses.map {
                     AddressSearch(
-                        place: AddressPlace(name, $0.address.family), mac: mac, candidates: [$0.address.address],
+                        place: AddressPlace(interface: name, family: $0.address.family), mac: mac,
+                        candidates: [$0.address.address],
                         isChoice: false, isOutside: isOutside)
                 }
             case .dhcp, .none: return []
             }
         }
     }
+}
+
+/// Where an address is looked for.
+package struct AddressPlace: Hashable {
+    package var interface: String
+    var family: IPAddress.Family
 }

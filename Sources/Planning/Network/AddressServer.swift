@@ -1,15 +1,12 @@
 import Model
 import Values
 
-/// dnsmasq's settings: it gives each NIC its address, and passes on questions for names where only the container can ask
-/// them.
+/// dnsmasq's settings: it gives each NIC its address, and passes on questions for names where only the container can
+/// ask them.
 struct AddressServer {
-    private let leases: String
     private var lines: [String] = []
     private var upstream: [IPAddress] = []
     private var sendsAdvertisements = false
-
-    init(leases: String) { self.leases = leases }
 
     var isEmpty: Bool { lines.isEmpty }
 
@@ -72,24 +69,22 @@ struct AddressServer {
     private mutating func option(_ tag: String, _ name: String, _ values: [String], saysNone: Bool = false) {
         // Left out, it would be this server itself.
         if values.isEmpty, !saysNone { return }
-        lines.append(
-            "dhcp-option=tag:\(tag),option:\(name)" + values.map { ",\($0)" }.joined())
+        lines.append("dhcp-option=tag:\(tag),option:\(name)" + values.map { ",\($0)" }.joined())
     }
 
-    /// The file's text. `user` is whom it becomes.
-    func text(user: String?) -> String {
+    /// The file's text. `leases` is where dnsmasq writes what it has given, and `user` whom it becomes.
+    func text(leases: String, user: String?) -> String {
         var all = [
             "# For this machine alone: nobody else is answered.", "dhcp-ignore=tag:!known", "dhcp-authoritative",
             // All who could hear it have the address already, and a lease is looked at by nobody but us.
             "dhcp-broadcast", "no-ping", "dhcp-leasefile=\(leases)", "pid-file=", "no-hosts", "no-resolv",
-            "bind-dynamic",
-            "except-interface=lo", "log-dhcp", "log-facility=-",
+            "bind-dynamic", "except-interface=lo", "log-dhcp", "log-facility=-",
         ]
         // Left out, they would be others all the same, and empty they are those who start it.
         all += user.map { ["user=\($0)"] } ?? ["user=", "group="]
         all.append(upstream.isEmpty ? "port=0" : "port=53")
         all += upstream.map { "server=\($0)" }
         if sendsAdvertisements { all.append("enable-ra") }
-        return (all + lines).joined(separator: "\n") + "\n"
+        return (all + lines).text
     }
 }

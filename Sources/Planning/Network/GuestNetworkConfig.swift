@@ -34,8 +34,10 @@ struct GuestNetworkConfig {
             fields["addresses"] = .array(plan.addresses.map { .string("\($0.address)") })
             let defaults = plan.addresses.compactMap { assigned -> JSON? in
                 assigned.gateway.map { gateway in
-                    var route: [String: JSON] = ["to": .string(gateway.anywhere), "via": .string("\(gateway)")]
-                    if isOutside(gateway, plan) { route["on-link"] = true }
+                    let anywhere = JSON.string(gateway.isSix ? "::/0" : "0.0.0.0/0")
+                    var route: [String: JSON] = ["to": anywhere, "via": .string("\(gateway)")]
+                    let isInside = gateway.isLinkLocal || plan.addresses.contains { $0.address.contains(gateway) }
+                    if !isInside { route["on-link"] = true }
                     return .object(route)
                 }
             }
@@ -51,10 +53,6 @@ struct GuestNetworkConfig {
             ]
         }
         return .object(fields)
-    }
-
-    private static func isOutside(_ gateway: IPAddress, _ plan: GuestNICPlan) -> Bool {
-        !gateway.isLinkLocal && !plan.addresses.contains { $0.address.contains(gateway) }
     }
 
     private static func link(_ plan: GuestNICPlan) -> JSON {
@@ -95,9 +93,4 @@ struct GuestNetworkConfig {
             ]
         }
     }
-}
-
-extension IPAddress {
-    /// The default route's destination.
-    fileprivate var anywhere: String { isSix ? "::/0" : "0.0.0.0/0" }
 }

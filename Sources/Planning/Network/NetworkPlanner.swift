@@ -1,7 +1,8 @@
 import Model
 import Values
 
-/// Plans the NICs one after the other, and refuses what can't be had, before anything is changed.
+/// Plans one NIC of the machine, and takes over from the NIC before it what belongs to all of them. Refuses what can't
+/// be had, before anything is changed.
 struct NetworkPlanner {
     let arguments: Arguments
     let facts: HostFacts
@@ -13,28 +14,30 @@ struct NetworkPlanner {
     let tag: String
     var rules: NetworkRules
     var server: AddressServer
-    var effects: [Effect] = []
-    var notes: [String] = []
-    var privateNetworks: [NetworkAddress] = []
-    /// How the request at hand was asked for.
-    private var option = "--net "
+    var effects: [Effect]
+    var notes: [String]
+    var privateNetworks: [NetworkAddress]
+    let request: GuestNICRequest
+    let index: Int
+    var plan: GuestNICPlan
 
-    /// All of them.
+    /// All NICs, one after the other.
     static func plan(
         _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes, uuid: String, user: User?
     ) throws(Failure) -> PlanPart<[GuestNICPlan]> {
-        var planner = NetworkPlanner(
-            arguments, facts, findings, uuid: uuid, user: user, ownListeners: wishes.vnc.map { [$0.port] } ?? [])
+        var last: NetworkPlanner?
         var networks: [GuestNICPlan] = []
-        for (index, request) in wishes.guestNICs.enumerated() {
-            networks.append(try planner.plan(request, index: index))
+        for index in wishes.guestNICs.indices {
+            var planner = NetworkPlanner(arguments, facts, findings, wishes, uuid: uuid, user: user, index, after: last)
+            try planner.decide()
+            networks.append(planner.plan)
+            last = planner
         }
         try checkDistinct(networks)
-        try planner.finish()
-        let service = planner.addressService
+        let services = try last?.finish()
         return PlanPart(
-            decision: networks, effects: planner.effects + service.effects, services: service.services,
-            notes: notes(arguments, facts, wishes) + planner.notes)
+            decision: networks, effects: last?.effects ?? [], services: services ?? [],
+            notes: notes(arguments, facts, wishes) + (last?.notes ?? []))
     }
 
     private static func notes(_ arguments: Arguments, _ facts: HostFacts, _ wishes: Wishes) -> [String] {
@@ -73,139 +76,133 @@ struct NetworkPlanner {
         }
     }
 
-    init(
-        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, uuid: String, user: User?, ownListeners: [Int]
+    private init(
+        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes, uuid: String, user: User?,
+        _ index: Int, after previous: NetworkPlanner?
     ) {
         self.arguments = arguments
         self.facts = facts
         self.findings = findings
         self.uuid = uuid
         self.user = user
+        self.index = index
+        request = wishes.guestNICs[index]
         network = facts.network ?? HostFacts.Network(isOwn: false)
         tag = hexadecimal(stableDigest("network", uuid, findings.folders.base) & 0xff_ffff, digits: 6)
-        rules = NetworkRules(name: "snabbvm_\(tag)", ownListeners: ownListeners)
-        server = AddressServer(leases: findings.folders.leases)
+        let ownListeners = [wishes.vnc?.port].compactMap(\.self)
+        rules = previous?.rules ?? NetworkRules(name: "snabbvm_\(tag)", ownListeners: ownListeners)
+        server = previous?.server ?? AddressServer()
+        effects = previous?.effects ?? []
+        notes = previous?.notes ?? []
+        privateNetworks = previous?.privateNetworks ?? []
+        plan = GuestNICPlan(
+            name: "eth\(index)", mode: request.mode,
+            mac: request.mac ?? MachineIdentity.macAddress(uuid, "eth\(index)"), model: arguments.nicModel,
+            published: index == 0 ? arguments.published : [])
     }
 
-    mutating func plan(_ request: GuestNICRequest, index: Int) throws(Failure) -> GuestNICPlan {
-        option = index > 0 && !arguments.netAll ? "--nic \(request.interface)=" : "--net "
-        var plan = GuestNICPlan(
-            name: "eth\(index)", mode: request.mode, mac: request.mac ?? Plan.macAddress(uuid, "eth\(index)"),
-            model: arguments.nicModel)
-        plan.published = index == 0 ? arguments.published : []
+    private mutating func decide() throws(Failure) {
         switch request.mode {
         case .none: break
-        case .user: try planUser(&plan, request)
-        case .bridge(nil): try planBridge(&plan, request, index)
-        case .bridge(let name?): try planJoinedBridge(name, &plan, request, index)
-        case .takeover: try planTakeover(&plan, request, index)
-        case .nat: try planNAT(&plan, request, index)
-        case .tap(let name): try planJoinedTap(name, &plan, request)
-        case .macvtap(let name): try planMacvtap(name, &plan, request)
+        case .user: try planUser()
+        case .bridge(nil): try planBridge()
+        case .bridge(let name?): try planJoinedBridge(name)
+        case .takeover: try planTakeover()
+        case .nat: try planNAT()
+        case .tap(let name): try planJoinedTap(name)
+        case .macvtap(let name): try planMacvtap(name)
         }
-        return plan
     }
 
-    /// What belongs to all NICs together.
-    mutating func finish() throws(Failure) {
+    /// What belongs to all NICs together: the rules, and dnsmasq where there are addresses to give.
+    private mutating func finish() throws(Failure) -> [ServicePlan] {
         if let text = rules.text {
             guard let nft = facts.tools.nft else { throw Failure.missing("nft", package: "nftables") }
             effects.append(.tables(name: rules.name, families: rules.families, text: text, program: nft))
         }
-        if server.isEmpty { return }
-        if facts.tools.dnsmasq == nil { throw Failure.missing("dnsmasq", package: "dnsmasq-base") }
+        if server.isEmpty { return [] }
+        guard let program = facts.tools.dnsmasq else { throw Failure.missing("dnsmasq", package: "dnsmasq-base") }
         // DHCP's port is 67.
         if facts.privileges.firstUnprivilegedPort > 67, !facts.privileges.has(.netBindService) {
             throw Failure(
                 .host, "serve", "the machine's address", "it needs the right NET_BIND_SERVICE",
                 remedy: facts.privileges.inContainer ? "docker run --cap-add NET_BIND_SERVICE" : "run it as root")
         }
-    }
-
-    /// dnsmasq, where it has addresses to give.
-    private var addressService: PlanPart<Void> {
-        guard !server.isEmpty, let program = facts.tools.dnsmasq else { return PlanPart(decision: ()) }
-        // It needs no more rights than are for DHCP, and keeps those.
+        // dnsmasq needs no more rights than are for DHCP, and keeps those as another user.
         let isNobody = facts.privileges.uid == 0 && facts.privileges.canRunOthers
-        let settings = findings.folders.dnsmasqSettings
-        return PlanPart(
-            decision: (),
-            effects: [
-                .file(path: settings, mode: 0o600, FileContent(server.text(user: isNobody ? "nobody" : nil))),
-                .file(path: findings.folders.leases, mode: 0o600, FileContent("")),
-            ], services: [.addressServer(program, settings: settings)])
+        let (settings, leases) = (findings.folders.dnsmasqSettings, findings.folders.leases)
+        let text = server.text(leases: leases, user: isNobody ? "nobody" : nil)
+        effects += [
+            .file(path: settings, mode: 0o600, FileContent(text)),
+            .file(path: leases, mode: 0o600, FileContent("")),
+        ]
+        return [.addressServer(program, settings: settings)]
     }
-
-    var ip: String { facts.tools.ip ?? "ip" }
 
     // MARK: - What is refused
 
-    func refuse(
-        _ request: GuestNICRequest, _ cause: String, _ remedy: String? = nil, _ kind: FailureKind = .network
-    ) -> Failure {
-        let place = request.mode.usesInterface && option == "--net " ? " with \(request.interface)" : ""
+    func refuse(_ cause: String, _ remedy: String? = nil, _ kind: FailureKind = .network) -> Failure {
+        let isFurther = index > 0 && !arguments.netAll
+        let option = isFurther ? "--nic \(request.interface)=" : "--net "
+        let place = request.mode.usesInterface && !isFurther ? " with \(request.interface)" : ""
         return Failure(kind, "use", "\(option)\(request.mode)\(place)", cause, remedy: remedy)
     }
 
-    func checkRights(_ request: GuestNICRequest, _ capabilities: [HostFacts.Privileges.Capability]) throws(Failure) {
+    func checkRights(_ capabilities: [HostFacts.Privileges.Capability]) throws(Failure) {
         for capability in capabilities where !facts.privileges.has(capability) {
             throw refuse(
-                request, "it needs the right \(capability.name)",
+                "it needs the right \(capability.name)",
                 facts.privileges.inContainer
                     ? "docker run --cap-add \(capability.name), or --net user" : "run it as root, or use --net user",
                 .host)
         }
         if !facts.privileges.hasTun {
-            throw refuse(
-                request, "/dev/net/tun can't be opened", "docker run --device /dev/net/tun, or --net user", .host)
+            throw refuse("/dev/net/tun can't be opened", "docker run --device /dev/net/tun, or --net user", .host)
         }
         if facts.tools.ip == nil { throw Failure.missing("ip", package: "iproute2") }
     }
 
     /// The container's interface, if it is one that can be used up by a machine.
-    func interface(_ request: GuestNICRequest, needs capabilities: [HostFacts.Privileges.Capability]) throws(Failure)
-        -> HostFacts.Link
-    {
+    func interface(needs capabilities: [HostFacts.Privileges.Capability]) throws(Failure) -> HostFacts.Link {
         if !network.isOwn {
             throw refuse(
-                request, "this is the host's own network, whose interfaces are not taken away from it",
+                "this is the host's own network, whose interfaces are not taken away from it",
                 "join a bridge that is there with --bridge NAME, or use --net user")
         }
-        try checkRights(request, capabilities)
+        try checkRights(capabilities)
         guard let link = network.link(request.interface) else {
             let others = network.links.map(\.name).filter { $0 != "lo" }.joined(separator: ", ")
-            throw refuse(request, "there is no such interface", others.isEmpty ? nil : "there is \(others)")
+            throw refuse("there is no such interface", others.isEmpty ? nil : "there is \(others)")
         }
         if findings.ports.contains(where: { $0.source == .interface(link.name) }) {
-            throw refuse(request, "it is to be a NIC port", "give another with --interface, or use --net user", .usage)
+            throw refuse("it is to be a NIC port", "give another with --interface, or use --net user", .usage)
         }
-        if link.name == "lo" { throw refuse(request, "it leads nowhere") }
-        if !link.isUp { throw refuse(request, "it is down", "ip link set \(link.name) up") }
+        if link.name == "lo" { throw refuse("it leads nowhere") }
+        if !link.isUp { throw refuse("it is down", "ip link set \(link.name) up") }
         if let master = link.master {
-            throw refuse(request, "it is in \(master) already", "join that with --bridge \(master)")
+            throw refuse("it is in \(master) already", "join that with --bridge \(master)")
         }
         return link
     }
 
     func checkFree(_ name: String) throws(Failure) {
         guard network.link(name) != nil else { return }
-        throw Failure(
-            .network, "make", name, "there is an interface of this name", remedy: "ip link delete \(name)")
+        throw Failure(.network, "make", name, "there is an interface of this name", remedy: "ip link delete \(name)")
     }
 
-    func checkName(_ name: String, _ request: GuestNICRequest) throws(Failure) {
+    func checkName(_ name: String) throws(Failure) {
         if name.utf8.count > 15 {
-            throw refuse(request, "the name of an interface has 15 characters at most", nil, .usage)
+            throw refuse("the name of an interface has 15 characters at most", nil, .usage)
         }
     }
 
-    func refusePublished(_ plan: GuestNICPlan, _ request: GuestNICRequest, _ cause: String) throws(Failure) {
+    func refusePublished(_ cause: String) throws(Failure) {
         guard let port = plan.published.first else { return }
         throw Failure(.usage, "publish \(port) with", "--net \(request.mode)", cause)
     }
 
     /// Ports that the launcher has for itself can't lead to the guest.
-    func checkPublished(_ plan: GuestNICPlan) throws(Failure) {
+    func checkPublished() throws(Failure) {
         for port in plan.published where !port.udp && rules.ownListeners.contains(port.host) {
             throw Failure(
                 .network, "publish", "\(port)", "VNC listens on \(port.host)",

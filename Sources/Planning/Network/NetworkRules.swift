@@ -5,10 +5,12 @@ import Values
 struct NetworkRules {
     private enum Family: String { case bridge, inet, netdev }
 
+    /// Where packets are looked at: a chain's name, and what it is hooked into.
+    private typealias Hook = (chain: String, text: String)
+
     private struct Chain {
         var family: Family
-        var name: String
-        var hook: String
+        var hook: Hook
         var rules: [String]
     }
 
@@ -17,8 +19,8 @@ struct NetworkRules {
     let ownListeners: [Int]
     private var chains: [Chain] = []
     private var sets: [String] = []
-    /// Where packets are passed on for the machine's sake alone: bridges, the taps of machines behind an address, and the
-    /// interfaces that did not pass any on before; for IPv6 those are all.
+    /// Where packets are passed on for the machine's sake alone: bridges, the taps of machines behind an address, and
+    /// the interfaces that did not pass any on before; for IPv6 those are all.
     private var bridges: [String] = []
     private var taps: [String] = []
     private var opened: [String: [String]] = [:]
@@ -36,7 +38,7 @@ struct NetworkRules {
     var text: String? {
         if chains.isEmpty { return nil }
         var closed = self
-        closed.add(.inet, "through", "filter hook forward priority filter", closing)
+        closed.add(.inet, Self.through, closing)
         return closed.chainsText
     }
 
@@ -46,19 +48,25 @@ struct NetworkRules {
             lines.append("table \(family.rawValue) \(name) {")
             if family == .netdev { lines += sets.map { "    \($0)" } }
             for chain in chains where chain.family == family {
-                lines += ["    chain \(chain.name) {", "        type \(chain.hook); policy accept;"]
+                lines += ["    chain \(chain.hook.chain) {", "        type \(chain.hook.text); policy accept;"]
                 lines += chain.rules.map { "        \($0)" } + ["    }"]
             }
             lines.append("}")
         }
-        return lines.joined(separator: "\n") + "\n"
+        return lines.text
     }
 
-    private mutating func add(_ family: Family, _ name: String, _ hook: String, _ rules: [String]) {
-        if let index = chains.firstIndex(where: { $0.family == family && $0.name == name }) {
+    private static let through: Hook = ("through", "filter hook forward priority filter")
+    private static let toUs: Hook = ("to_us", "filter hook input priority filter")
+    private static let fromUs: Hook = ("from_us", "filter hook output priority filter")
+    private static let source: Hook = ("source", "nat hook postrouting priority srcnat")
+    private static let destination: Hook = ("destination", "nat hook prerouting priority dstnat")
+
+    private mutating func add(_ family: Family, _ hook: Hook, _ rules: [String]) {
+        if let index = chains.firstIndex(where: { $0.family == family && $0.hook.chain == hook.chain }) {
             chains[index].rules += rules
         } else if !rules.isEmpty {
-            chains.append(Chain(family: family, name: name, hook: hook, rules: rules))
+            chains.append(Chain(family: family, hook: hook, rules: rules))
         }
     }
 
@@ -93,38 +101,25 @@ struct NetworkRules {
     /// DHCP is between the machine and us: nobody else is answered, or answers. `outside` is the container's interface,
     /// nil in a bridge that others use as well.
     mutating func guardBridge(_ plan: GuestNICPlan, outside: String?, hearsRouters: Bool, relaysNames: Bool) {
-        let tap = plan.device ?? ""
+        let (from, to) = ("iifname \"\(plan.device ?? "")\"", "oifname \"\(plan.device ?? "")\"")
         // Other bridges, and others in this one, are none of our business.
-        let segments = ["iifname", "oifname"].flatMap { side in largestSegments(plan).map { "\(side) \"\(tap)\" \($0)" }
-        }
-        add(.bridge, "through", "filter hook forward priority filter", segments)
+        add(.bridge, Self.through, [from, to].flatMap { side in largestSegments(plan).map { "\(side) \($0)" } })
         if let outside, !hearsRouters {
             // The bridge would hear, and believe, what the interface did not.
-            add(
-                .bridge, "to_us", "filter hook input priority filter",
-                ["iifname \"\(outside)\" icmpv6 type nd-router-advert drop"])
+            add(.bridge, Self.toUs, ["iifname \"\(outside)\" icmpv6 type nd-router-advert drop"])
         }
+        let names = "meta l4proto { tcp, udp } th dport 53 drop"
         if outside == nil, relaysNames, let bridge = plan.bridge {
             // Others in it have servers of their own.
-            add(
-                .inet, "to_us", "filter hook input priority filter",
-                ["iifname \"\(bridge)\" ether saddr != \(plan.mac) meta l4proto { tcp, udp } th dport 53 drop"])
+            add(.inet, Self.toUs, ["iifname \"\(bridge)\" ether saddr != \(plan.mac) \(names)"])
         }
         guard plan.usesDHCP, !plan.addresses.isEmpty else { return }
-        add(
-            .bridge, "through", "filter hook forward priority filter",
-            ["iifname \"\(tap)\" udp dport { 67, 547 } drop", "oifname \"\(tap)\" udp sport { 67, 547 } drop"])
+        add(.bridge, Self.through, ["\(from) udp dport { 67, 547 } drop", "\(to) udp sport { 67, 547 } drop"])
         guard let outside else { return }
-        add(
-            .bridge, "to_us", "filter hook input priority filter",
-            ["iifname \"\(outside)\" udp dport { 67, 547 } drop"]
-                + (relaysNames ? ["iifname \"\(outside)\" meta l4proto { tcp, udp } th dport 53 drop"] : []))
-        add(
-            .bridge, "from_us", "filter hook output priority filter",
-            [
-                "oifname \"\(outside)\" udp sport { 67, 547 } drop",
-                "oifname \"\(outside)\" icmpv6 type nd-router-advert drop",
-            ])
+        add(.bridge, Self.toUs, ["iifname \"\(outside)\" udp dport { 67, 547 } drop"])
+        if relaysNames { add(.bridge, Self.toUs, ["iifname \"\(outside)\" \(names)"]) }
+        let answers = ["udp sport { 67, 547 }", "icmpv6 type nd-router-advert"]
+        add(.bridge, Self.fromUs, answers.map { "oifname \"\(outside)\" \($0) drop" })
     }
 
     /// Guests that take no notice of the MTU think of Ethernet's 1500.
@@ -145,26 +140,20 @@ struct NetworkRules {
         if !bridges.contains(bridge) { bridges.append(bridge) }
         if isNoRouter { opened[guest.isSix ? "ipv6" : "ipv4", default: []].append(bridge) }
         addForwards(plan, to: guest, own: own, from: "")
-        add(
-            .inet, "source", "nat hook postrouting priority srcnat",
-            ["ct status dnat \(guest.keyword) daddr \(guest) masquerade"])
+        add(.inet, Self.source, ["ct status dnat \(guest.keyword) daddr \(guest) masquerade"])
         // The kernel would tell whoever asks that there is a shorter way.
-        add(
-            .inet, "from_us", "filter hook output priority filter",
-            [guest.isSix ? "icmpv6 type nd-redirect drop" : "icmp type redirect drop"])
+        add(.inet, Self.fromUs, [guest.isSix ? "icmpv6 type nd-redirect drop" : "icmp type redirect drop"])
     }
 
     private mutating func addForwards(_ plan: GuestNICPlan, to guest: IPAddress, own: [IPAddress], from: String) {
-        add(
-            .inet, "destination", "nat hook prerouting priority dstnat",
-            plan.published.compactMap { port in
-                let given = port.address.flatMap { IPAddress($0) }
-                let isAny = given.map { $0.value == 0 } ?? true
-                let here = (isAny ? own : given.map { [$0] } ?? []).filter { $0.family == guest.family }
-                if here.isEmpty { return nil }
-                return "\(from)\(guest.keyword) daddr \(list(here)) \(port.udp ? "udp" : "tcp") dport \(port.host)"
-                    + " dnat \(guest.keyword) to \(guest.isSix ? "[\(guest)]" : "\(guest)"):\(port.guest)"
-            })
+        for port in plan.published {
+            let given = port.address.flatMap { IPAddress($0) }
+            let here = (given.map { $0.value == 0 ? own : [$0] } ?? own).filter { $0.family == guest.family }
+            if here.isEmpty { continue }
+            let match = "\(from)\(guest.keyword) daddr \(list(here)) \(port.udp ? "udp" : "tcp") dport \(port.host)"
+            let target = guest.isSix ? "[\(guest)]" : "\(guest)"
+            add(.inet, Self.destination, ["\(match) dnat \(guest.keyword) to \(target):\(port.guest)"])
+        }
     }
 
     // MARK: - NAT
@@ -183,20 +172,13 @@ struct NetworkRules {
                 addForwards(plan, to: guest, own: here, from: from)
                 let match = "\(from)\(kind) daddr \(list(here))"
                 let others = ownListeners.isEmpty ? "" : " tcp dport != \(list(ownListeners))"
-                add(
-                    .inet, "destination", "nat hook prerouting priority dstnat",
-                    [
-                        "\(match) meta l4proto tcp\(others) dnat \(kind) to \(guest)",
-                        "\(match) meta l4proto != tcp dnat \(kind) to \(guest)",
-                    ])
+                let protocols = ["tcp\(others)", "!= tcp"]
+                add(.inet, Self.destination, protocols.map { "\(match) meta l4proto \($0) dnat \(kind) to \(guest)" })
             }
-            add(
-                .inet, "source", "nat hook postrouting priority srcnat",
-                ["oifname != \"\(tap)\" \(kind) saddr \(guest) masquerade"])
+            add(.inet, Self.source, ["oifname != \"\(tap)\" \(kind) saddr \(guest) masquerade"])
         }
-        add(
-            .inet, "through", "filter hook forward priority filter",
-            ["iifname", "oifname"].map { "\($0) \"\(tap)\" tcp flags syn tcp option maxseg size set rt mtu" })
+        let sides = ["iifname", "oifname"]
+        add(.inet, Self.through, sides.map { "\($0) \"\(tap)\" tcp flags syn tcp option maxseg size set rt mtu" })
     }
 
     // MARK: - Takeover
@@ -219,8 +201,11 @@ struct NetworkRules {
         let toOwnPorts =
             ownListeners.isEmpty
             ? [] : addresses.map { "\($0.keyword) daddr \($0) tcp dport \(list(ownListeners)) accept" }
+        let hook = { (name: String, side: String, device: String) -> Hook in
+            ("\(plan.name)_\(name)", "filter hook \(side) device \"\(device)\" priority filter")
+        }
         add(
-            .netdev, "\(plan.name)_in", "filter hook ingress device \"\(outside)\" priority filter",
+            .netdev, hook("in", "ingress", outside),
             largestSegments(plan) + [
                 "ether type arp \(copied)",
                 "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } \(copied)",
@@ -230,26 +215,18 @@ struct NetworkRules {
                 + answers.map { "meta l4proto . \($0) saddr . th sport . th dport @\(plan.name)_\($1) accept" }
                 // Whose the rest of a packet is shows in its first fragment alone: both get it.
                 + ["ip frag-off & 0x1fff != 0 \(copied)", "exthdr frag exists \(copied)", "fwd to \"\(tap)\""])
-        add(
-            .netdev, "\(plan.name)_out", "filter hook egress device \"\(outside)\" priority filter",
-            ["meta mark \(Self.mark) accept"]
-                + answers.map {
-                    "meta l4proto { tcp, udp } update @\(plan.name)_\($1) { meta l4proto . \($0) daddr . th dport . th sport }"
-                })
-        let four = addresses.first { !$0.isSix }
-        add(
-            .netdev, "\(plan.name)_from_guest", "filter hook ingress device \"\(tap)\" priority filter",
-            largestSegments(plan) + ["ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept"]
-                + (four == nil
-                    ? []
-                    : [
-                        "ip daddr \(ours) ether daddr set \(ourMAC) meta pkttype set host ip saddr set \(alias) accept"
-                    ]) + ["meta mark set \(Self.mark) fwd to \"\(outside)\""])
-        if let four {
-            add(
-                .netdev, "\(plan.name)_to_guest", "filter hook egress device \"\(tap)\" priority filter",
-                ["ip daddr \(alias) ip daddr set \(four)"])
+        let asked = answers.map { kind, set in
+            "meta l4proto { tcp, udp } update @\(plan.name)_\(set) { meta l4proto . \(kind) daddr . th dport . th sport }"
         }
+        add(.netdev, hook("out", "egress", outside), ["meta mark \(Self.mark) accept"] + asked)
+        let fromGuest = hook("from_guest", "ingress", tap)
+        add(.netdev, fromGuest, largestSegments(plan) + ["ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept"])
+        if let four = addresses.first(where: { !$0.isSix }) {
+            let toUs = "ether daddr set \(ourMAC) meta pkttype set host ip saddr set \(alias) accept"
+            add(.netdev, fromGuest, ["ip daddr \(ours) \(toUs)"])
+            add(.netdev, hook("to_guest", "egress", tap), ["ip daddr \(alias) ip daddr set \(four)"])
+        }
+        add(.netdev, fromGuest, ["meta mark set \(Self.mark) fwd to \"\(outside)\""])
     }
 }
 

@@ -1,9 +1,19 @@
 import Model
 import Values
 
+/// Which processors and memory the machine and its switches have.
+package struct Layout: Codable, Equatable {
+    /// Where the NICs are, so where the machine's memory is to be.
+    package var node: Int?
+    /// Where QEMU may run; nil for anywhere.
+    package var machineCPUs: [Int]?
+    /// By the ports' order.
+    package var switchCPUs: [Int?] = []
+}
+
 /// Processors: each switch has one for itself, near its NIC; the machine has the others of that node.
-extension Plan {
-    static func layout(
+enum LayoutPlanner {
+    static func plan(
         _ requests: [PortRequest], _ arguments: Arguments, _ facts: HostFacts
     ) throws(Failure) -> PlanPart<Layout> {
         let topology = facts.topology ?? HostFacts.Topology(allowed: [])
@@ -18,7 +28,7 @@ extension Plan {
         }
         var pool = arguments.switchCPUs
         for (index, request) in requests.enumerated() {
-            let engine = Engines.named(request.settings.engine ?? .snabb)
+            let engine = request.settings.usedEngine
             guard engine.keys.contains("cpu") else {
                 layout.switchCPUs.append(nil)
                 continue

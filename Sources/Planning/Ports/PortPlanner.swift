@@ -3,7 +3,6 @@ import Values
 
 /// From a request for a port to what is there, to what is refused, and to the effects that make it ours.
 package struct PortPlanner {
-    private let machine: String
     private let uuid: String
     private let arguments: Arguments
     private let facts: HostFacts
@@ -14,17 +13,18 @@ package struct PortPlanner {
     private var neededHugepages = 0
     private var context: EngineContext
     private var names: Set<String> = Set(StreamName.allCases.map(\.rawValue))
-    private(set) var notes: [String] = []
-    private(set) var services: [ServicePlan] = []
+    private var ports: [PortPlan] = []
+    private var services: [ServicePlan] = []
+    private var effects: [Effect] = []
+    private var notes: [String] = []
     private var isSysfsReady = false
     /// How many NICs the guest counts before the ports.
     private let firstNumber: Int
 
-    init(
+    private init(
         uuid: String, after firstNumber: Int = 1, _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings,
         layout: Layout?, memory: Plan.MemoryPlan?
     ) {
-        machine = arguments.name
         self.uuid = uuid
         self.firstNumber = firstNumber
         self.arguments = arguments
@@ -45,32 +45,26 @@ package struct PortPlanner {
     ) throws(Failure) -> PlanPart<(ports: [PortPlan], layout: Layout?)> {
         if findings.ports.isEmpty { return PlanPart(decision: ([], nil)) }
         let folders = findings.folders
-        let layout = try Plan.layout(findings.ports, arguments, facts)
+        let layout = try LayoutPlanner.plan(findings.ports, arguments, facts)
         var planner = PortPlanner(
             uuid: uuid, after: firstNumber, arguments, facts, findings, layout: layout.decision, memory: memory)
-        var ports: [PortPlan] = []
-        var preparing: [Effect] = []
-        for (index, request) in findings.ports.enumerated() {
-            let (port, effects) = try planner.plan(request, index: index)
-            ports.append(port)
-            preparing += effects
-        }
+        for (index, request) in findings.ports.enumerated() { try planner.add(request, index: index) }
         try planner.checkHugepages()
         var effects: [Effect] = [
             .folder(path: folders.ports, mode: 0o700, isShared: false, owner: user),
             .folder(path: folders.switches, mode: 0o700, isShared: false),
         ]
         // An IOMMU group changes when all of its devices are without their drivers.
-        let taken = preparing.compactMap(\.takenNIC)
-        effects += preparing.filter(\.isTaking) + (taken.isEmpty ? [] : [.confirm(taken)])
-        effects += preparing.filter { !$0.isTaking }
-        let bySnabb = ports.filter { $0.engine == .snabb }
+        let taken = planner.effects.compactMap(\.takenNIC)
+        effects += planner.effects.filter(\.isTaking) + (taken.isEmpty ? [] : [.confirm(taken)])
+        effects += planner.effects.filter { !$0.isTaking }
+        let bySnabb = planner.ports.filter { $0.engine == .snabb }
         if bySnabb.contains(where: { $0.hugepages > 0 }) {
             effects.append(.mount(path: MachinePaths.snabbHugepages, kind: "hugetlbfs"))
         }
         if !bySnabb.isEmpty { effects.append(.switchFiles(path: folders.snabb)) }
         return PlanPart(
-            decision: (ports, layout.decision), effects: effects, services: planner.services,
+            decision: (planner.ports, layout.decision), effects: effects, services: planner.services,
             notes: layout.notes + planner.notes)
     }
 
@@ -79,13 +73,14 @@ package struct PortPlanner {
         if findings.ports.isEmpty { return [] }
         var refusals: [Failure] = []
         var layout: Layout?
-        do throws(Failure) { layout = try Plan.layout(findings.ports, arguments, facts).decision } catch {
+        do throws(Failure) { layout = try LayoutPlanner.plan(findings.ports, arguments, facts).decision } catch {
             refusals.append(error)
         }
-        let memory = try? Plan.memory(arguments, facts, near: Plan.node(of: findings.ports, facts)).decision
+        let memory = try? MemoryPlanner.plan(arguments, facts, near: LayoutPlanner.node(of: findings.ports, facts))
+            .decision
         var planner = PortPlanner(uuid: "", arguments, facts, findings, layout: layout, memory: memory)
         for (index, request) in findings.ports.enumerated() {
-            do throws(Failure) { _ = try planner.plan(request, index: index) } catch { refusals.append(error) }
+            do throws(Failure) { try planner.add(request, index: index) } catch { refusals.append(error) }
         }
         do throws(Failure) { try planner.checkHugepages() } catch { refusals.append(error) }
         return refusals
@@ -99,16 +94,16 @@ package struct PortPlanner {
         return free - Int(memory.size.bytes / pageSize.bytes)
     }
 
-    mutating func plan(_ request: PortRequest, index: Int) throws(Failure) -> (PortPlan, [Effect]) {
+    private mutating func add(_ request: PortRequest, index: Int) throws(Failure) {
         guard facts.privileges.uid == 0 else {
             throw Failure(.port, "take port", "\(request.source)", "only root may", remedy: "run it as root")
         }
         let settings = request.settings
-        let engine = Engines.named(settings.engine ?? .snabb)
+        let engine = settings.usedEngine
         try checkKeys(request, engine)
         let device = try device(request, engine)
         guard let driver = engine.driver(for: device, settings) else { throw unsupported(request, device, engine) }
-        try checkRights(engine, device, request)
+        try checkRights(device, request)
         let name = settings.name ?? "xe\(index)"
         guard names.insert(name).inserted else {
             throw PortRequest.usage("\(request.source)", "the name \(name) is taken", "choose another")
@@ -116,31 +111,28 @@ package struct PortPlanner {
         let folders = findings.folders
         var port = PortPlan(
             name: name, guestName: "eth\(firstNumber + index)", source: request.source, engine: engine.name,
-            driver: driver,
-            settings: settings, node: node(of: device), cpu: layout?.switchCPUs[index],
+            driver: driver, settings: settings, node: node(of: device), cpu: layout?.switchCPUs[index],
             socket: "\(folders.ports)/\(name).sock", settingsFile: "\(folders.switches)/\(name).json")
-        try Plan.checkSocketPath(port.socket)
+        try MachinePaths.checkSocketPath(port.socket)
         if engine.keys.contains("mac") {
             let own = engine.keepsAddress(driver) ? address(of: device) : nil
-            port.mac = settings.mac ?? own ?? Plan.macAddress(uuid, name)
+            port.mac = settings.mac ?? own ?? MachineIdentity.macAddress(uuid, name)
         }
         port.hugepages = engine.hugepages(for: port)
         neededHugepages += port.hugepages
         context.freeHugepages -= port.hugepages
         if let command = try engine.command(for: port, &context) {
-            services.append(
-                .portSwitch(
-                    port, command, attempts: arguments.switchRetries, leavesProgram: engine.leavesProgram(driver)))
+            services.append(.portSwitch(port, command, attempts: arguments.switchRetries))
         }
-        var effects: [Effect] = []
         if let settings = engine.settings(of: port) {
             effects.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))
         }
-        return (port, effects + (try self.effects(device, engine)))
+        try take(device, engine)
+        ports.append(port)
     }
 
     /// The switches' own hugepages are beside the machine's.
-    func checkHugepages() throws(Failure) {
+    private func checkHugepages() throws(Failure) {
         guard freeHugepages < neededHugepages else { return }
         let total = facts.hugepages.filter { $0.pageSize == .mebibytes(2) }.map(\.total).reduce(0, +)
         let free = max(0, freeHugepages)
@@ -150,11 +142,9 @@ package struct PortPlanner {
             remedy: "sysctl vm.nr_hugepages=\(total + neededHugepages - free)")
     }
 
-    private func checkRights(
-        _ engine: any PortEngine, _ device: PortDevice, _ request: PortRequest
-    ) throws(Failure) {
+    private func checkRights(_ device: PortDevice, _ request: PortRequest) throws(Failure) {
         let inContainer = facts.privileges.inContainer
-        for right in engine.rights(for: device) where !facts.privileges.has(right) {
+        for right in device.rights where !facts.privileges.has(right) {
             throw Failure(
                 .host, "take port", "\(request.source)", "it needs the right \(right.name)",
                 remedy: inContainer ? "docker run --cap-add \(right.name), or --privileged" : "run it as root")
@@ -186,12 +176,18 @@ package struct PortPlanner {
             return PortRequest.usage(
                 "\(request.source)", "engine=\(engine.name.rawValue) works with PCI devices only", "use engine=dpdk")
         }
-        let others = Engines.all.filter { $0.name != engine.name && $0.driver(for: device, PortSettings()) != nil }
-        let way = others.map { "engine=\($0.name.rawValue)" }.joined(separator: " or ")
-        return Failure(
-            .port, "use port", "\(nic.address)",
+        let others = EngineName.allCases.filter {
+            $0 != engine.name && $0.engine.driver(for: device, PortSettings()) != nil
+        }
+        let way = others.map { "engine=\($0.rawValue)" }.joined(separator: " or ")
+        return refuse(
+            "\(nic.address)",
             "engine=\(engine.name.rawValue) has no driver for \(nic.name) (\(nic.id)); it has for \(engine.supported)",
-            remedy: way.isEmpty ? nil : "try \(nic.address),\(way)")
+            way.isEmpty ? nil : "try \(nic.address),\(way)")
+    }
+
+    private func refuse(_ port: String, _ cause: String, _ remedy: String?, _ kind: FailureKind = .port) -> Failure {
+        Failure(kind, "use port", port, cause, remedy: remedy)
     }
 
     private func node(of device: PortDevice) -> Int? { if case .nic(let nic) = device { nic.numaNode } else { nil } }
@@ -212,9 +208,7 @@ package struct PortPlanner {
         case .interface(let name):
             guard let interface = interface(name) else {
                 let names = (facts.interfaces ?? []).map(\.name)
-                throw Failure(
-                    .port, "use port", "if:\(name)", "there is no such interface",
-                    remedy: "there is \(names.joined(separator: ", "))")
+                throw refuse("if:\(name)", "there is no such interface", "there is \(names.joined(separator: ", "))")
             }
             let addresses = findings.ports.compactMap(\.source.pciAddress)
             if let nic = facts.nics?.first(where: { addresses.contains($0.address) && $0.interfaces.contains(name) }) {
@@ -223,14 +217,12 @@ package struct PortPlanner {
             }
             try checkUse([interface], of: "if:\(name)")
             if engine.leavesProgram(request.settings.driver ?? ""), interface.hasProgram {
-                throw Failure(
-                    .port, "use port", "if:\(name)", "somebody's XDP program is on it",
-                    remedy: "ip link set \(name) xdp off")
+                throw refuse("if:\(name)", "somebody's XDP program is on it", "ip link set \(name) xdp off")
             }
             if let mtu = request.settings.mtu, mtu > interface.mtu {
-                throw Failure(
-                    .port, "use port", "if:\(name),mtu=\(mtu)", "the interface's own MTU is \(interface.mtu)",
-                    remedy: "ip link set \(name) mtu \(mtu)")
+                throw refuse(
+                    "if:\(name),mtu=\(mtu)", "the interface's own MTU is \(interface.mtu)",
+                    "ip link set \(name) mtu \(mtu)")
             }
             return .interface(interface)
         case .tap(let name):
@@ -244,37 +236,30 @@ package struct PortPlanner {
         guard let nic = nics.first(where: { $0.address == address }) else {
             let others = nics.filter(\.isNIC).map(\.address.description)
             let near = address.description.nearest(among: others).map { "did you mean \($0)? " } ?? ""
-            throw Failure(
-                .port, "use port", "\(address)", "there is no such PCI device",
-                remedy: others.isEmpty ? "this host shows no NICs" : "\(near)NICs: \(others.joined(separator: ", "))")
+            throw refuse(
+                "\(address)", "there is no such PCI device",
+                others.isEmpty ? "this host shows no NICs" : "\(near)NICs: \(others.joined(separator: ", "))")
         }
         if nic.isLocked {
             let holder = nic.mark.map { "machine \($0.machine) has it" } ?? "another snabbvm is taking it"
             throw Failure(.busy, "take NIC", "\(address)", holder, remedy: "see snabbvm nics")
         }
         guard nic.isNIC || engine.name == .vfio else {
-            throw Failure(
-                .port, "use port", "\(address)", "it is no NIC but \(nic.name) (class \(nic.deviceClass))",
-                remedy: "see snabbvm nics")
+            throw refuse("\(address)", "it is no NIC but \(nic.name) (class \(nic.deviceClass))", "see snabbvm nics")
         }
-        try checkMark(nic)
+        if let mark = nic.mark, !arguments.forcePort {
+            throw Failure(
+                .busy, "take NIC", "\(address)", "it is \(mark.holder), or was left behind by it",
+                remedy: "if that is gone: \(mark.release(address))")
+        }
         try checkUse(nic.interfaces.compactMap(interface), of: "\(address)")
         try checkOtherUse(nic)
         try checkGroup(nic, engine)
         return nic
     }
 
-    private func checkMark(_ nic: HostFacts.NIC) throws(Failure) {
-        guard let mark = nic.mark, !arguments.forcePort else { return }
-        throw Failure(
-            .busy, "take NIC", "\(nic.address)", "it is \(mark.holder), or was left behind by it",
-            remedy: "if that is gone: \(mark.release(nic.address))")
-    }
-
     /// Nobody is to lose a connection for a mistyped address.
-    private func checkUse(
-        _ own: [HostFacts.Interface], of port: String, mayHaveAddress: Bool = false
-    ) throws(Failure) {
+    private func checkUse(_ own: [HostFacts.Interface], of port: String, mayHaveAddress: Bool = false) throws(Failure) {
         var reached = own
         // Whatever stands on it, and on that.
         var index = 0
@@ -282,43 +267,41 @@ package struct PortPlanner {
             reached += reached[index].uppers.compactMap(interface).filter { !reached.contains($0) }
             index += 1
         }
-        let refuse = { (interface: HostFacts.Interface, what: String, remedy: String) in
-            Failure(.port, "take", "port \(port)", "\(interface.name) \(what)", remedy: remedy)
-        }
         if let interface = reached.first(where: \.hasDefaultRoute) {
-            throw refuse(interface, "has the host's default route", "choose another port")
+            throw inUse(port, "\(interface.name) has the host's default route", "choose another port")
         }
         if arguments.forcePort { return }
-        let remedy = "choose another port, or --force-port"
         for interface in own {
-            if let upper = interface.uppers.first { throw refuse(interface, "is part of \(upper)", remedy) }
+            if let upper = interface.uppers.first { throw inUse(port, "\(interface.name) is part of \(upper)") }
         }
         if !mayHaveAddress, let interface = reached.first(where: { !$0.addresses.isEmpty }) {
-            throw refuse(interface, "has the address \(interface.addresses[0])", remedy)
+            throw inUse(port, "\(interface.name) has the address \(interface.addresses[0])")
         }
+    }
+
+    private func inUse(
+        _ port: String, _ cause: String, _ remedy: String = "choose another port, or --force-port"
+    ) -> Failure {
+        Failure(.port, "take", "port \(port)", cause, remedy: remedy)
     }
 
     /// In use by others than the kernel's network: who drives it in user space has no interface to show for it.
     private func checkOtherUse(_ nic: HostFacts.NIC) throws(Failure) {
+        let port = "\(nic.address)"
         if nic.virtualFunctions > 0 {
-            throw Failure(
-                .port, "take", "port \(nic.address)", "its \(nic.virtualFunctions) virtual functions would go with it",
-                remedy: "choose one of these, or: echo 0 > \(nic.folder)/sriov_numvfs")
+            throw inUse(
+                port, "its \(nic.virtualFunctions) virtual functions would go with it",
+                "choose one of these, or: echo 0 > \(nic.folder)/sriov_numvfs")
         }
         if arguments.forcePort || nic.mark != nil { return }
-        let remedy = "choose another port, or --force-port"
-        if nic.isOpenByVFIO {
-            throw Failure(.port, "take", "port \(nic.address)", "another program has it by vfio", remedy: remedy)
-        }
+        if nic.isOpenByVFIO { throw inUse(port, "another program has it by vfio") }
         if let driver = nic.driver, driver.contains("uio") {
-            throw Failure(
-                .port, "take", "port \(nic.address)", "it is with \(driver), for another program", remedy: remedy)
+            throw inUse(port, "it is with \(driver), for another program")
         }
         if nic.driver == nil, nic.isBusMaster {
-            throw Failure(
-                .port, "take", "port \(nic.address)",
-                "without a driver it accesses memory: another program may drive it",
-                remedy: "if none does: snabbvm release \(nic.address)")
+            throw inUse(
+                port, "without a driver it accesses memory: another program may drive it",
+                "if none does: snabbvm release \(nic.address)")
         }
     }
 
@@ -332,64 +315,55 @@ package struct PortPlanner {
         let group = group(of: nic)
         // Those that this machine gets as well are no obstacle.
         let ours = findings.ports.compactMap(\.source.pciAddress?.description)
-        let others = group?.inUse.filter { !ours.contains($0) } ?? []
+        let other = group?.inUse.first { !ours.contains($0) }
         switch engine.holder(of: nic) {
         case .ownDriver: return
         case .vfio:
-            let access = facts.pciAccess
+            let port = "\(nic.address),engine=\(engine.name.rawValue)"
             guard let group else {
-                throw Failure(
-                    .host, "use port", "\(nic.address),engine=\(engine.name.rawValue)", "the IOMMU is off",
-                    remedy: "add intel_iommu=on (or amd_iommu=on) to the kernel's command line")
+                let option = "add intel_iommu=on (or amd_iommu=on) to the kernel's command line"
+                throw refuse(port, "the IOMMU is off", option, .host)
             }
-            if let other = others.first {
-                throw Failure(
-                    .port, "use port", "\(nic.address),engine=\(engine.name.rawValue)",
-                    "it shares IOMMU group \(group.number) with \(other), which is in use",
-                    remedy: "choose a port with a group of its own")
+            if let other {
+                let cause = "it shares IOMMU group \(group.number) with \(other), which is in use"
+                throw refuse(port, cause, "choose a port with a group of its own")
             }
-            guard access?.hasVFIODriver == true else {
-                throw Failure(
-                    .host, "use port", "\(nic.address),engine=\(engine.name.rawValue)", "vfio-pci is not loaded",
-                    remedy: "modprobe vfio-pci")
+            guard facts.pciAccess?.hasVFIODriver == true else {
+                throw refuse(port, "vfio-pci is not loaded", "modprobe vfio-pci", .host)
             }
-            guard access?.hasVFIO == true else {
-                throw Failure(
-                    .host, "use port", "\(nic.address),engine=\(engine.name.rawValue)", "there is no /dev/vfio/vfio",
-                    remedy: "in a container: docker run --privileged, or --device /dev/vfio")
+            guard facts.pciAccess?.hasVFIO == true else {
+                let option = "in a container: docker run --privileged, or --device /dev/vfio"
+                throw refuse(port, "there is no /dev/vfio/vfio", option, .host)
             }
         case .program:
             guard let group, group.isTranslated else { return }
             if facts.cpu.isSandyBridge {
-                throw Failure(
-                    .host, "use port", "\(nic.address)", "on Sandy Bridge the IOMMU spoils what Snabb's NICs write",
-                    remedy: "add intel_iommu=off to the kernel's command line")
+                throw refuse(
+                    "\(nic.address)", "on Sandy Bridge the IOMMU spoils what Snabb's NICs write",
+                    "add intel_iommu=off to the kernel's command line", .host)
             }
-            if let other = others.first {
-                throw Failure(
-                    .host, "use port", "\(nic.address)",
-                    "its IOMMU group \(group.number) is translated, and \(other) in it is in use",
-                    remedy: "add iommu=pt to the kernel's command line")
+            if let other {
+                throw refuse(
+                    "\(nic.address)", "its IOMMU group \(group.number) is translated, and \(other) in it is in use",
+                    "add iommu=pt to the kernel's command line", .host)
             }
         }
     }
 
     // MARK: - Taking it
 
-    private mutating func effects(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) -> [Effect] {
+    private mutating func take(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) {
         switch device {
-        case .nic(let nic): return try take(nic, engine)
-        case .interface(let interface):
-            return interface.isUp ? [] : [.interfaceUp(name: interface.name)]
+        case .nic(let nic): try take(nic, engine.holder(of: nic))
+        case .interface(let interface): if !interface.isUp { effects.append(.interfaceUp(name: interface.name)) }
         case .tap(let name):
-            return interface(name) == nil ? [.tap(name: name, isMultiQueue: engine.hasMultiQueueTaps)] : []
+            if interface(name) == nil { effects.append(.tap(name: name, isMultiQueue: engine.hasMultiQueueTaps)) }
         }
     }
 
-    private mutating func take(_ nic: HostFacts.NIC, _ engine: any PortEngine) throws(Failure) -> [Effect] {
-        let holder = engine.holder(of: nic)
-        if holder == .ownDriver { return [] }
-        var effects = try makeSysfsWritable()
+    private mutating func take(_ nic: HostFacts.NIC, _ holder: NICHolder) throws(Failure) {
+        if holder == .ownDriver { return }
+        try makeSysfsWritable()
         if nic.driver != nil, nic.interfaces.isEmpty, nic.isNIC, nic.driver != "vfio-pci" {
             notes.append(
                 "the interface of \(nic.address) is not in this network namespace: who else needs it can't be seen")
@@ -400,10 +374,9 @@ package struct PortPlanner {
             NICMark.InterfaceState(name: name, isUp: interface(name)?.isUp ?? false)
         }
         let before = NICMark(
-            machine: machine, host: findings.hostName, driver: nic.mark?.driver ?? nic.driver,
+            machine: arguments.name, host: findings.hostName, driver: nic.mark?.driver ?? nic.driver,
             interfaces: nic.mark?.interfaces ?? states, iommuType: nic.mark?.iommuType ?? group?.type)
         let override = nic.mark == nil ? nic.override : nil
-
         let binds = holder == .vfio ? "vfio-pci" : nil
         let state = NICState(address: nic.address, mark: before, override: override, binds: binds)
         effects.append(.take(state, from: nic.driver, over: nic.mark))
@@ -411,15 +384,14 @@ package struct PortPlanner {
             effects.append(.iommuType(group: group.number, type: "identity", of: nic.address))
         }
         if let binds { effects.append(.bind(address: nic.address, driver: binds, mark: before)) }
-        return effects
     }
 
-    private mutating func makeSysfsWritable() throws(Failure) -> [Effect] {
-        if isSysfsReady { return [] }
+    private mutating func makeSysfsWritable() throws(Failure) {
+        if isSysfsReady { return }
         isSysfsReady = true
         switch facts.pciAccess?.sysfs {
-        case .allowed: return []
-        case .afterRemount: return [.remount(path: "/sys")]
+        case .allowed: return
+        case .afterRemount: effects.append(.remount(path: "/sys"))
         case .refused, nil:
             throw Failure(
                 .host, "take", "NICs", "/sys is read-only here",

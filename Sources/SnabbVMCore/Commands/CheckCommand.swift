@@ -21,7 +21,7 @@ enum CheckCommand {
             facts, versions: try versions(facts.tools), memoryWanted: arguments.memory,
             freeSpace: Files.freeSpace(Files.existingPart(of: folders.disks)),
             scratch: folders.disks, whyUser: Wishes.whyNotBridged(facts),
-            refusals: Plan.refusals(arguments, facts) + PortPlanner.refusals(arguments, facts, findings))
+            refusals: MachinePlanner.refusals(arguments, facts) + PortPlanner.refusals(arguments, facts, findings))
         if arguments.json {
             print(
                 (["facts": try JSON(encoding: facts), "check": try JSON(encoding: check), "fit": .bool(check.isFit)]

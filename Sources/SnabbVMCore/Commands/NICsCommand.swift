@@ -33,7 +33,7 @@ enum NICsCommand {
             self.nic = nic
             interfaces = (facts.interfaces ?? []).filter { nic.interfaces.contains($0.name) }
             iommuType = nic.iommuGroup.flatMap { number in facts.iommu?.groups.first { $0.number == number }?.type }
-            engines = Engines.all.filter { $0.driver(for: .nic(nic), PortSettings()) != nil }.map(\.name)
+            engines = EngineName.allCases.filter { $0.engine.driver(for: .nic(nic), PortSettings()) != nil }
             let isHeld = NICLocks.isHeld(nic.address)
             if let mark = nic.mark {
                 holder = "\(mark.machine) on \(mark.host)" + (isHeld ? "" : " (left behind, or in another container)")

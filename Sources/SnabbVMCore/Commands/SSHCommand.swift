@@ -37,15 +37,15 @@ enum SSHCommand {
         for attempt in 0..<attempts {
             // Asked anew each time: its address may become known, and it may end.
             let words = try client.ask(.ssh)
-            let answer = (try? words.decode(ControlAnswer.SSH.self)) ?? ControlAnswer.SSH()
-            if let problem = answer.error { throw Failure(.network, "log in to", "machine \(name)", problem) }
-            if let host = answer.host, let port = answer.port {
+            let answer = try? words.decode(ControlAnswer.SSH.self)
+            if let problem = answer?.error { throw Failure(.network, "log in to", "machine \(name)", problem) }
+            if let host = answer?.host, let port = answer?.port {
                 let place = Place(
-                    address: SocketAddress(host: host, port: port), knownHosts: answer.knownHosts ?? "")
+                    address: SocketAddress(host: host, port: port), knownHosts: answer?.knownHosts ?? "")
                 let allowed = firstAllowance + Double(attempt) * arguments.web.tick
                 if let refusal = refusal(of: place.address, within: allowed) { why = refusal } else { return place }
             } else {
-                why = answer.waiting ?? "its launcher does not say where it is"
+                why = answer?.waiting ?? "its launcher does not say where it is"
             }
             if attempt == 0, attempts > 1 { log.note("waiting for the guest to let one in: \(why)") }
             log.verbose("try \(attempt + 1) of \(attempts): \(why)")

@@ -184,9 +184,7 @@ struct OptionRow: Sendable {
         .init(
             "address", nil, .network,
             .list("auto|dhcp|none|CIDR[,GATEWAY]") { arguments, text in
-                guard let request = AddressRequest(text) else { return false }
-                return arguments.set(
-                    \.address, arguments.address?.joined(with: request) ?? (arguments.address == nil ? request : nil))
+                arguments.set(\.address, AddressRequest(text)?.joined(with: arguments.address))
             },
             "address of eth0: a free one (auto), what others give (dhcp), or this; IPv4 and IPv6"
         ),

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Host
 import Model
+import Planning
 import System
 import Values
 

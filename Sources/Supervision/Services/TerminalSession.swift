@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Model
+import Planning
 import System
 import Values
 

@@ -1,5 +1,4 @@
 import Model
-import Planning
 import Values
 
 /// What `status` and `ports` tell of a NIC port.

@@ -36,7 +36,7 @@ final class PortSwitch {
         self.service = service
         self.ledger = ledger
         self.log = log
-        engine = Engines.named(plan.engine)
+        engine = plan.engine.engine
         stream = ConsoleStream(plan.name)
         if service == nil {
             state = .passedThrough

@@ -1,6 +1,7 @@
 import Glibc
 import Host
 import Model
+import Planning
 import System
 import Values
 

@@ -1,5 +1,4 @@
 import Model
-import Planning
 import System
 import Values
 

@@ -1,5 +1,3 @@
-import Planning
-
 /// Events are among the many words of DPDK's libraries; counters come once a second.
 final class TestpmdReader: SwitchReader {
     private let machinePort: Int

@@ -2,55 +2,44 @@ import Model
 import Values
 
 /// The files of the seed disk, for guests that look for NoCloud and for those that look for ConfigDrive.
-struct SeedContent: Equatable {
-    struct File: Equatable {
-        var path: String
-        var content: FileContent
-    }
-    var files: [File] = []
+struct SeedContent {
+    let sources: SeedSources
+    let instanceID: String
+    let hostname: String
+    let setsHostname: Bool
+    var network: GuestNetworkConfig?
 
-    init(
-        _ sources: SeedSources, instanceID: String, hostname: String, setsHostname: Bool,
-        network: GuestNetworkConfig? = nil
-    )
-        throws(Failure)
-    {
+    func files() throws(Failure) -> [(path: String, content: FileContent)] {
         let userData = sources.userData ?? FileContent("#cloud-config\n{}\n")
-        let vendorData = CloudConfig.vendorData(keys: sources.sshKeys, hostname: setsHostname ? hostname : nil)
-        add("user-data", userData)
-        add("meta-data", try CloudConfig.metaData(sources, instanceID: instanceID, hostname: hostname))
-        add("vendor-data", FileContent(vendorData))
-        let ownConfig = network.map { FileContent("\($0.networkConfig.prettyText)\n") }
-        if let networkConfig = sources.networkConfig ?? ownConfig { add("network-config", networkConfig) }
-
-        let metaData = CloudConfig.openStackMetaData(sources, instanceID: instanceID, hostname: hostname)
-        add("openstack/latest/user_data", userData)
-        let isPrivate = sources.metaData != nil
-        add("openstack/latest/meta_data.json", FileContent(Array(metaData.prettyText.utf8), isPrivate: isPrivate))
-        add("openstack/latest/vendor_data.json", FileContent(JSON.string(vendorData).text))
-        if sources.networkConfig == nil, let network {
-            add("openstack/latest/network_data.json", FileContent("\(network.networkData.prettyText)\n"))
-        }
+        let openStackData = Array(openStackMetaData.prettyText.utf8)
+        let network = sources.networkConfig == nil ? network : nil
+        let networkConfig = network.map { FileContent("\($0.networkConfig.prettyText)\n") } ?? sources.networkConfig
+        let networkData = network.map { FileContent("\($0.networkData.prettyText)\n") }
+        let all: [(path: String, content: FileContent?)] = [
+            ("user-data", userData),
+            ("meta-data", try metaData()),
+            ("vendor-data", FileContent(vendorData)),
+            ("network-config", networkConfig),
+            ("openstack/latest/user_data", userData),
+            ("openstack/latest/meta_data.json", FileContent(openStackData, isPrivate: sources.metaData != nil)),
+            ("openstack/latest/vendor_data.json", FileContent(JSON.string(vendorData).text)),
+            ("openstack/latest/network_data.json", networkData),
+        ]
+        return all.compactMap { path, content in content.map { (path, $0) } }
     }
 
-    private mutating func add(_ path: String, _ content: FileContent) {
-        files.append(File(path: path, content: content))
-    }
-}
-
-enum CloudConfig {
     /// Keys and host name from the options go beside the user's file, which stays as it is. JSON is YAML, and needs no
     /// rules of our own for quoting. `merge_how` adds to lists in the user's file, where the default would drop ours.
-    static func vendorData(keys: [String], hostname: String?) -> String {
+    private var vendorData: String {
         var config: [String: JSON] = [:]
-        if !keys.isEmpty { config["ssh_authorized_keys"] = .array(keys.map(JSON.string)) }
-        if let hostname { config["hostname"] = .string(hostname) }
+        if !sources.sshKeys.isEmpty { config["ssh_authorized_keys"] = .array(sources.sshKeys.map(JSON.string)) }
+        if setsHostname { config["hostname"] = .string(hostname) }
         if !config.isEmpty { config["merge_how"] = "dict(recurse_array,no_replace)+list(append)" }
         return "#cloud-config\n\(JSON.object(config).prettyText)\n"
     }
 
     /// The user's file byte for byte, with an instance-id where it lacks one, since NoCloud refuses it without.
-    static func metaData(_ sources: SeedSources, instanceID: String, hostname: String) throws(Failure) -> FileContent {
+    private func metaData() throws(Failure) -> FileContent {
         guard let given = sources.metaData else {
             var fields: [String: JSON] = ["instance-id": .string(instanceID), "local-hostname": .string(hostname)]
             if !sources.sshKeys.isEmpty { fields["public-keys"] = .array(sources.sshKeys.map(JSON.string)) }
@@ -65,7 +54,7 @@ enum CloudConfig {
         return FileContent(given.bytes + newline + Array("instance-id: \(instanceID)\n".utf8), isPrivate: true)
     }
 
-    static func openStackMetaData(_ sources: SeedSources, instanceID: String, hostname: String) -> JSON {
+    private var openStackMetaData: JSON {
         var fields = sources.metaDataValue?.object ?? [:]
         fields["uuid"] = fields["instance-id"] ?? .string(instanceID)
         fields["hostname"] = fields["local-hostname"] ?? fields["hostname"] ?? .string(hostname)

@@ -1,7 +1,8 @@
+import Model
 import Values
 
-/// What was found of that which a plan depends on beside the host: the user's files, kept disks, addresses, ports. Complete
-/// when it is made.
+/// What was found of that which a plan depends on beside the host: the user's files, kept disks, addresses, ports.
+/// Complete when it is made.
 package struct Findings {
     package var folders: MachinePaths
     package var image: DiskImage?
@@ -35,7 +36,8 @@ package struct Findings {
     /// Where the launcher itself is, and where the switches' programs are.
     package var programPath = "/proc/self/exe"
     package var switchFolder = "/usr/local/share/snabbvm/switch"
-    /// What this host or container calls itself; and what tells it from others, for names that must differ between them.
+    /// What this host or container calls itself; and what tells it from others, for names that must differ between
+    /// them.
     package var hostName = "localhost"
     package var hostKey = ""
 
@@ -74,16 +76,5 @@ package struct Findings {
         self.switchFolder = switchFolder
         self.hostName = hostName
         self.hostKey = hostKey
-    }
-}
-
-/// Where an address is looked for.
-package struct AddressPlace: Hashable {
-    package var interface: String
-    var family: IPAddress.Family
-
-    package init(_ interface: String, _ family: IPAddress.Family) {
-        self.interface = interface
-        self.family = family
     }
 }
