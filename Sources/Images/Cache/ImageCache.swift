@@ -58,17 +58,8 @@ package struct ImageCache {
         }
     }
 
-    func lock(_ stem: String, onWait: () -> Void) throws(Failure) -> Lock {
-        try lock(stem) { () -> Bool in
-            onWait()
-            return true
-        }!
-    }
-
-    /// nil where another has it.
-    private func lockAtOnce(_ stem: String) throws(Failure) -> Lock? { try lock(stem) { false } }
-
-    private func lock(_ stem: String, waits: () -> Bool) throws(Failure) -> Lock? {
+    /// nil where another has it, and is not waited for.
+    func lock(_ stem: String, waits: () -> Bool = { false }) throws(Failure) -> Lock? {
         let path = lockPath(stem)
         var madeFolders: [String] = []
         do throws(Errno) {
@@ -76,38 +67,23 @@ package struct ImageCache {
                 madeFolders += Files.missingFolders(folder)
                 // Images hold what their makers put into them.
                 try Files.makeFolders(folder, mode: 0o700)
-                switch try ImageCache.lockedFile(path, waits) {
-                case .locked(let file): return Lock(path, file, madeFolders: madeFolders)
-                case .busy: return nil
-                case .gone: continue
+                let raw = clinux_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
+                // Another's end took away the empty folder, or below the file.
+                if raw < 0, Errno.last == .notFound { continue }
+                let file = Descriptor(try Errno.check { raw })
+                if try !file.tryLock() {
+                    if !waits() { return nil }
+                    try Errno.check { flock(file.raw, LOCK_EX) }
+                }
+                let ours = try file.status()
+                if let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev {
+                    return Lock(path, HeldDescriptor(file), madeFolders: madeFolders)
                 }
             }
         } catch {
             throw Failure(
                 .host, "write", path, error, remedy: error.isRefusal ? "choose another place with --cache" : nil)
         }
-    }
-
-    private enum Attempt {
-        case locked(HeldDescriptor)
-        case busy
-        /// Another's end took away the file, or the empty folder.
-        case gone
-    }
-
-    private static func lockedFile(_ path: String, _ waits: () -> Bool) throws(Errno) -> Attempt {
-        let raw = clinux_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
-        if raw < 0, Errno.last == .notFound { return .gone }
-        let file = Descriptor(try Errno.check { raw })
-        if try !file.tryLock() {
-            if !waits() { return .busy }
-            try Errno.check { flock(file.raw, LOCK_EX) }
-        }
-        let ours = try file.status()
-        guard let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev else {
-            return .gone
-        }
-        return .locked(HeldDescriptor(file))
     }
 
     /// The files of one source: a name for people, and a digest of what makes it another source.
@@ -215,7 +191,7 @@ package struct ImageCache {
     }
 
     package func remove(_ partial: Partial) throws(Failure) {
-        guard let lock = try lockAtOnce(partial.stem) else {
+        guard let lock = try lock(partial.stem) else {
             throw Failure(.busy, "remove image", partial.stem, "it is being fetched", remedy: "stop that first")
         }
         PartialFile.remove(partPath(partial.stem))
@@ -237,7 +213,7 @@ package struct ImageCache {
                 unlink("\(folder)/\(name)")
             } else if isFinished {
                 if !kept.contains(String(name[..<dot])) { unlink("\(folder)/\(name)") }
-            } else if let lock = try lockAtOnce(stem) {
+            } else if let lock = try lock(stem) {
                 PartialFile.remove(partPath(stem))
                 for path in strays(stem) { unlink(path) }
                 lock.release()

@@ -99,18 +99,15 @@ struct OCIIndex {
         return only.descriptor
     }
 
-    /// In an index that stands for one image: the first that fits, as the specification has it.
-    func nestedManifest(architecture: String = "amd64") throws(Failure) -> OCIDescriptor {
-        try fitting(entries, architecture)[0].descriptor
-    }
-
     /// Goes down through indexes, which `read` gives, to a manifest.
     func manifest(
-        tag: String?, architecture: String = "amd64", read: (OCIDescriptor) throws(Failure) -> [UInt8]
-    ) throws(Failure) -> OCIDescriptor {
+        tag: String?, architecture: String = "amd64", read: (OCIDescriptor) throws -> [UInt8]
+    ) throws -> OCIDescriptor {
         var found = try manifest(tag: tag, architecture: architecture)
         for _ in 0..<Self.deepest where found.isIndex {
-            found = try OCIIndex(try read(found), path: source.path).nestedManifest(architecture: architecture)
+            // In an index that stands for one image: the first that fits, as the specification has it.
+            let index = try OCIIndex(try read(found), path: source.path)
+            found = try index.fitting(index.entries, architecture)[0].descriptor
         }
         if found.isIndex { throw source.unusable("its indexes lead nowhere") }
         return found

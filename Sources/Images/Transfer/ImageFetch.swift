@@ -34,21 +34,15 @@ package final class ImageFetch {
         hasEnded = false
         started = .now
         let (theirInput, ours) = try Descriptor.pipe()
-        let (reading, theirOutput) = try Descriptor.pipe()
-        let (words, theirErrors) = try Descriptor.pipe()
-        defer { for theirs in [theirInput, theirOutput, theirErrors] { close(theirs) } }
+        defer { close(theirInput) }
         let writing = Descriptor(ours)
-        let events = WordReader(reading, loop: loop) { [unowned self] in take($0) }
-        let errors = WordReader(words, loop: loop) { [log] in log.verbose("fetch: \($0)") }
-        let command = Command(program: "/proc/self/exe", arguments: [Verb.fetch.rawValue])
-        pid = try command.start(
-            in: loop, .init(input: theirInput, output: theirOutput, error: theirErrors), kind: .image
-        ) { [self] status in
-            try events.finish()
-            try errors.finish()
-            hasEnded = true
-            try ended(status)
-        }
+        pid = try Command(program: "/proc/self/exe", arguments: [Verb.fetch.rawValue]).start(
+            in: loop, input: theirInput, onLine: { [unowned self] in take($0) },
+            onWords: { [log] in log.verbose("fetch: \($0)") },
+            onExit: { [self] status in
+                hasEnded = true
+                try ended(status)
+            })
         // A pipe holds more than any request.
         try writing.writeAll(Array("\(try JSON(encoding: request).text)\n".utf8))
     }
@@ -176,8 +170,7 @@ final class ProgressDisplay {
         isOver = true
         log.showPassing(nil)
         guard let image, let last, image.served == nil else { return }
-        let parts = (ContinuousClock.now - started).components
-        let seconds = max(0.001, Double(parts.seconds) + Double(parts.attoseconds) / 1e18)
+        let seconds = max(0.001, (ContinuousClock.now - started) / .seconds(1))
         let rate = ByteCount(UInt64(Double(max(last.done, 1)) / seconds))
         let time = seconds < 10 ? "\(Double(Int(seconds * 10)) / 10) s" : Elapsed.duration(seconds)
         log.note("fetched \(name): \(ByteCount(last.done)) in \(time), \(rate)/s")

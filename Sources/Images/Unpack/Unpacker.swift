@@ -20,6 +20,14 @@ package struct UnpackRequest: Codable {
     var needsSeeking = false
 }
 
+extension UnpackRequest {
+    init(_ request: FetchRequest, _ head: DiskHead, folder: String? = nil, excluded: [String] = []) {
+        self.init(
+            member: request.member, folder: folder, maxSize: request.maxSize, excluded: excluded, isGzip: head.isGzip,
+            needsSeeking: head.needsSeeking)
+    }
+}
+
 /// Reads a packed file as it comes, and writes the disk that is in it: in a process of its own, with no right to anything
 /// but the two files, since it reads what strangers made.
 package final class Unpacker {
@@ -373,35 +381,5 @@ private final class Gzip {
             packed = UnsafeRawBufferPointer(rebasing: packed[used...])
             if made > 0 { return UnsafeRawBufferPointer(rebasing: output[..<made]) }
         }
-    }
-}
-
-/// Reads a file as it comes, and tells its digest.
-package enum DigestWorker {
-    struct Request: Codable {
-        var algorithm: DigestAlgorithm
-        var from: DigestState?
-    }
-
-    private static let keepEvery: UInt64 = 32 << 20
-
-    package static func run(_ operand: String) throws -> Int32 {
-        let request = try JSON(parsing: operand).decode(Request.self)
-        var file = FollowedFile()
-        var digester = try Digester(request.algorithm, from: request.from)
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
-        defer { buffer.deallocate() }
-        var kept = digester.offset
-        while true {
-            let count = try file.read(at: digester.offset, into: buffer)
-            if count == 0 { break }
-            digester.add(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
-            if digester.offset >= kept + keepEvery {
-                kept = digester.offset
-                sayMessage(["state": try JSON(encoding: digester.kept)])
-            }
-        }
-        sayMessage(["digest": try JSON(encoding: digester.digest)])
-        return 0
     }
 }
