@@ -105,15 +105,17 @@ package struct ImageCache {
         "\(folder)/\(stem)-\(hexadecimal(version >> 32, digits: 8))\(ImageCache.diskSuffix)"
     }
 
+    static func read<Record: Decodable>(_ path: String) -> Record? {
+        FileTree().text(path).flatMap { try? JSON(parsing: $0).decode(Record.self) }
+    }
+
     private func recordPath(_ path: String) -> String { String(path.dropLast(ImageCache.diskSuffix.count)) + ".json" }
 
     /// Oldest first.
     package var entries: [Entry] {
         Files.names(folder).filter { $0.hasSuffix(ImageCache.diskSuffix) }.compactMap { name in
             let path = "\(folder)/\(name)"
-            guard let text = FileTree().text(recordPath(path)),
-                var record = try? JSON(parsing: text).decode(Record.self)
-            else { return nil }
+            guard var record: Record = ImageCache.read(recordPath(path)) else { return nil }
             // The folder may be mounted elsewhere by now.
             record.image.path = path
             return Entry(stem: String(name.dropLast(ImageCache.diskSuffix.count)), record: record, path: path)
@@ -183,24 +185,26 @@ package struct ImageCache {
 
     package var partials: [Partial] {
         Files.names(folder).filter { $0.hasSuffix(".part") }.sorted().compactMap { name in
-            guard let text = FileTree().text("\(folder)/\(name).json"),
-                let record = try? JSON(parsing: text).decode(PartialFile.Record.self)
-            else { return nil }
+            guard let record: PartialFile.Record = ImageCache.read("\(folder)/\(name).json") else { return nil }
             return Partial(stem: String(name.dropLast(5)), record: record)
         }
     }
 
     package func remove(_ partial: Partial) throws(Failure) {
-        guard let lock = try lock(partial.stem) else {
-            throw Failure(.busy, "remove image", partial.stem, "it is being fetched", remedy: "stop that first")
-        }
-        PartialFile.remove(partPath(partial.stem))
-        for path in strays(partial.stem) { unlink(path) }
-        lock.release()
+        if try removeUnfinished(partial.stem) { return }
+        throw Failure(.busy, "remove image", partial.stem, "it is being fetched", remedy: "stop that first")
     }
 
-    /// What a killed unpacker leaves.
-    private func strays(_ stem: String) -> [String] { ["", ".layer", ".text"].map { newPath(stem) + $0 } }
+    /// Whether no fetch is at work there.
+    @discardableResult
+    private func removeUnfinished(_ stem: String) throws(Failure) -> Bool {
+        guard let lock = try lock(stem) else { return false }
+        PartialFile.remove(partPath(stem))
+        // What a killed unpacker leaves.
+        for suffix in ["", ".layer", ".text"] { unlink(newPath(stem) + suffix) }
+        lock.release()
+        return true
+    }
 
     /// What nobody can use: of fetches that were killed, and images without a record or records without one.
     package func removeStrays() throws(Failure) {
@@ -213,10 +217,8 @@ package struct ImageCache {
                 unlink("\(folder)/\(name)")
             } else if isFinished {
                 if !kept.contains(String(name[..<dot])) { unlink("\(folder)/\(name)") }
-            } else if let lock = try lock(stem) {
-                PartialFile.remove(partPath(stem))
-                for path in strays(stem) { unlink(path) }
-                lock.release()
+            } else {
+                try removeUnfinished(stem)
             }
         }
     }

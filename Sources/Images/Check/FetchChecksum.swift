@@ -21,10 +21,6 @@ extension FetchWorker {
             remedy: "\(consequence); see whether image and checksum belong together")
     }
 
-    func expectedDigestOrFailure() throws -> Digest? {
-        do { return try expectedDigest() } catch let absence as Absence { throw absence.failure }
-    }
-
     func expectedDigest() throws -> Digest? {
         guard let text = request.checksum else { return nil }
         switch ChecksumRequest(text) {

@@ -18,11 +18,8 @@ package final class FetchWorker {
     var meter = Meter()
 
     package static func run() throws -> Int32 {
-        var line: [UInt8] = []
-        while line.last != 0x0a, let byte = try Descriptor(dup(STDIN_FILENO)).read(atMost: 1).first {
-            line.append(byte)
-        }
-        let request = try JSON(parsing: line).decode(FetchRequest.self)
+        let text = try Descriptor(dup(STDIN_FILENO)).readAll(limit: 1 << 20)
+        let request = try JSON(parsing: text).decode(FetchRequest.self)
         do {
             let worker = try FetchWorker(request)
             defer { worker.lock?.release() }
@@ -105,7 +102,9 @@ package final class FetchWorker {
     /// A disk as it is, which need not be in the cache.
     private func checkFile(_ path: String) throws {
         let inspection = try ImageInspection(path, format: request.format, qemuImg: request.qemuImg, loop: loop)
-        if let expected = try expectedDigestOrFailure() { try compare(file: path, expected) }
+        do {
+            if let expected = try expectedDigest() { try compare(file: path, expected) }
+        } catch let absence as Absence { throw absence.failure }
         say(.ready(try inspection.finish()))
     }
 

@@ -15,7 +15,7 @@ package final class ImageFetch {
     private var started = ContinuousClock.now
     private var deaths = 0
     private var result: Result<DiskImage, Failure>?
-    private(set) var image: DiskImage?
+    private var image: DiskImage? { try? result?.get() }
 
     /// How far it is, while a machine runs on it.
     package private(set) var progress: FetchProgress?
@@ -71,20 +71,18 @@ package final class ImageFetch {
 
     private func succeed(_ image: DiskImage) {
         display.end(image)
-        self.image = image
         if result == nil { result = .success(image) }
     }
 
     private func fail(_ failure: Failure) {
         display.end(nil)
-        if result == nil { result = .failure(failure) } else if isServed { becomeWrong(failure) }
-    }
-
-    private func becomeWrong(_ failure: Failure) {
-        if progress?.state == .wrong || progress?.state == .whole { return }
-        if progress == nil { progress = FetchProgress() }
-        progress?.state = .wrong
-        onWrong(failure)
+        if result == nil {
+            result = .failure(failure)
+        } else if isServed, progress?.state != .wrong, progress?.state != .whole {
+            progress = progress ?? FetchProgress()
+            progress?.state = .wrong
+            onWrong(failure)
+        }
     }
 
     /// A machine reads it from the fetching process.
