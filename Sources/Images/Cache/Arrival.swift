@@ -34,7 +34,7 @@ final class Arrival {
         return begun
     }
 
-    /// What is it? A page of a server that means well is told from a disk before gigabytes have come.
+    /// Looks what the file is: a page that a server sends in its place is told from a disk before gigabytes have come.
     private func look() throws {
         var bytes = [UInt8](repeating: 0, count: DiskHead.size)
         let count = pread(part.file.raw, &bytes, bytes.count, 0)

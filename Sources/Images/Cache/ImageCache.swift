@@ -195,7 +195,7 @@ package struct ImageCache {
         throw Failure(.busy, "remove image", partial.stem, "it is being fetched", remedy: "stop that first")
     }
 
-    /// Whether no fetch is at work there.
+    /// Takes away what a fetch left; false where one is at work.
     @discardableResult
     private func removeUnfinished(_ stem: String) throws(Failure) -> Bool {
         guard let lock = try lock(stem) else { return false }

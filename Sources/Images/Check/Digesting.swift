@@ -49,7 +49,7 @@ package struct Digester {
     }
 }
 
-/// The digest of a file that comes.
+/// Computes the digest of a file while it comes.
 final class Digesting: Follower {
     private let part: PartialFile?
     private var digest: Digest?

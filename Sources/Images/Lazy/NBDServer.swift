@@ -62,7 +62,7 @@ private final class NBDClient {
     private let socket: Descriptor
     private var phase = Phase.flags
     private var input: [UInt8] = []
-    /// Those whose bytes are there, and those that wait for them.
+    /// Answers whose bytes are there, and those that wait for them.
     private var answers: [Answer] = []
     private var waiting: [Answer] = []
     private var isClosed = false

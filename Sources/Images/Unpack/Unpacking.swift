@@ -12,15 +12,15 @@ final class Unpacking: Follower {
     private var failure: Failure?
     /// What the layer takes away of those below it.
     private(set) var removed: [String] = []
-    /// Rather than when all of the file is here.
+    /// A failure is thrown as it comes, rather than when all of the file is here.
     var failsAtOnce = false
     var onWritten: (UInt64) -> Void = { _ in }
 
     private static let mostRemoved = 1000
-    /// It has its dictionary, at most a gigabyte, and what it is itself.
+    /// The process has its dictionary, at most a gigabyte, and what it is itself.
     private static let memory: UInt64 = 2 << 30
 
-    /// `suffix` is for what is only looked at, and has no digest.
+    /// A file with a suffix is only looked at: it gets no digest.
     init(_ worker: FetchWorker, _ file: Int32, _ request: UnpackRequest, suffix: String? = nil) throws {
         path = worker.cache.newPath(worker.stem) + (suffix ?? "")
         do throws(Errno) {
@@ -52,6 +52,7 @@ final class Unpacking: Follower {
         if failsAtOnce, let failure { throw failure }
     }
 
+    /// Waits for the disk.
     func finish() throws {
         try worker.loop.run { hasEnded }
         if let failure { throw failure }
