@@ -58,17 +58,8 @@ package struct ImageCache {
         }
     }
 
-    func lock(_ stem: String, onWait: () -> Void) throws(Failure) -> Lock {
-        try lock(stem) { () -> Bool in
-            onWait()
-            return true
-        }!
-    }
-
-    /// nil where another has it.
-    private func lockAtOnce(_ stem: String) throws(Failure) -> Lock? { try lock(stem) { false } }
-
-    private func lock(_ stem: String, waits: () -> Bool) throws(Failure) -> Lock? {
+    /// nil where another has it, and is not waited for.
+    func lock(_ stem: String, waits: () -> Bool = { false }) throws(Failure) -> Lock? {
         let path = lockPath(stem)
         var madeFolders: [String] = []
         do throws(Errno) {
@@ -76,38 +67,23 @@ package struct ImageCache {
                 madeFolders += Files.missingFolders(folder)
                 // Images hold what their makers put into them.
                 try Files.makeFolders(folder, mode: 0o700)
-                switch try ImageCache.lockedFile(path, waits) {
-                case .locked(let file): return Lock(path, file, madeFolders: madeFolders)
-                case .busy: return nil
-                case .gone: continue
+                let raw = clinux_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
+                // Another's end took away the empty folder, or below the file.
+                if raw < 0, Errno.last == .notFound { continue }
+                let file = Descriptor(try Errno.check { raw })
+                if try !file.tryLock() {
+                    if !waits() { return nil }
+                    try Errno.check { flock(file.raw, LOCK_EX) }
+                }
+                let ours = try file.status()
+                if let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev {
+                    return Lock(path, HeldDescriptor(file), madeFolders: madeFolders)
                 }
             }
         } catch {
             throw Failure(
                 .host, "write", path, error, remedy: error.isRefusal ? "choose another place with --cache" : nil)
         }
-    }
-
-    private enum Attempt {
-        case locked(HeldDescriptor)
-        case busy
-        /// Another's end took away the file, or the empty folder.
-        case gone
-    }
-
-    private static func lockedFile(_ path: String, _ waits: () -> Bool) throws(Errno) -> Attempt {
-        let raw = clinux_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
-        if raw < 0, Errno.last == .notFound { return .gone }
-        let file = Descriptor(try Errno.check { raw })
-        if try !file.tryLock() {
-            if !waits() { return .busy }
-            try Errno.check { flock(file.raw, LOCK_EX) }
-        }
-        let ours = try file.status()
-        guard let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev else {
-            return .gone
-        }
-        return .locked(HeldDescriptor(file))
     }
 
     /// The files of one source: a name for people, and a digest of what makes it another source.
@@ -129,15 +105,17 @@ package struct ImageCache {
         "\(folder)/\(stem)-\(hexadecimal(version >> 32, digits: 8))\(ImageCache.diskSuffix)"
     }
 
+    static func read<Record: Decodable>(_ path: String) -> Record? {
+        FileTree().text(path).flatMap { try? JSON(parsing: $0).decode(Record.self) }
+    }
+
     private func recordPath(_ path: String) -> String { String(path.dropLast(ImageCache.diskSuffix.count)) + ".json" }
 
     /// Oldest first.
     package var entries: [Entry] {
         Files.names(folder).filter { $0.hasSuffix(ImageCache.diskSuffix) }.compactMap { name in
             let path = "\(folder)/\(name)"
-            guard let text = FileTree().text(recordPath(path)),
-                var record = try? JSON(parsing: text).decode(Record.self)
-            else { return nil }
+            guard var record: Record = ImageCache.read(recordPath(path)) else { return nil }
             // The folder may be mounted elsewhere by now.
             record.image.path = path
             return Entry(stem: String(name.dropLast(ImageCache.diskSuffix.count)), record: record, path: path)
@@ -207,24 +185,26 @@ package struct ImageCache {
 
     package var partials: [Partial] {
         Files.names(folder).filter { $0.hasSuffix(".part") }.sorted().compactMap { name in
-            guard let text = FileTree().text("\(folder)/\(name).json"),
-                let record = try? JSON(parsing: text).decode(PartialFile.Record.self)
-            else { return nil }
+            guard let record: PartialFile.Record = ImageCache.read("\(folder)/\(name).json") else { return nil }
             return Partial(stem: String(name.dropLast(5)), record: record)
         }
     }
 
     package func remove(_ partial: Partial) throws(Failure) {
-        guard let lock = try lockAtOnce(partial.stem) else {
-            throw Failure(.busy, "remove image", partial.stem, "it is being fetched", remedy: "stop that first")
-        }
-        PartialFile.remove(partPath(partial.stem))
-        for path in strays(partial.stem) { unlink(path) }
-        lock.release()
+        if try removeUnfinished(partial.stem) { return }
+        throw Failure(.busy, "remove image", partial.stem, "it is being fetched", remedy: "stop that first")
     }
 
-    /// What a killed unpacker leaves.
-    private func strays(_ stem: String) -> [String] { ["", ".layer", ".text"].map { newPath(stem) + $0 } }
+    /// Takes away what a fetch left; false where one is at work.
+    @discardableResult
+    private func removeUnfinished(_ stem: String) throws(Failure) -> Bool {
+        guard let lock = try lock(stem) else { return false }
+        PartialFile.remove(partPath(stem))
+        // What a killed unpacker leaves.
+        for suffix in ["", ".layer", ".text"] { unlink(newPath(stem) + suffix) }
+        lock.release()
+        return true
+    }
 
     /// What nobody can use: of fetches that were killed, and images without a record or records without one.
     package func removeStrays() throws(Failure) {
@@ -237,10 +217,8 @@ package struct ImageCache {
                 unlink("\(folder)/\(name)")
             } else if isFinished {
                 if !kept.contains(String(name[..<dot])) { unlink("\(folder)/\(name)") }
-            } else if let lock = try lockAtOnce(stem) {
-                PartialFile.remove(partPath(stem))
-                for path in strays(stem) { unlink(path) }
-                lock.release()
+            } else {
+                try removeUnfinished(stem)
             }
         }
     }

@@ -47,11 +47,10 @@ extension ImageFinder {
         if name == "demo" { return .disk(try demo()) }
         guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
         var request = FetchRequest(
-            source: .file(name), cache: cache,
-            cacheIsDefault: arguments.cache == nil, web: arguments.web,
-            checksum: arguments.checksum, keyring: arguments.keyring.map(Files.absolute), format: arguments.format,
-            member: arguments.member, maxSize: arguments.maxSize?.bytes, worker: facts.privileges.qemuUser,
-            qemuImg: qemuImg, gpgv: Files.findProgram("gpgv", path: Environment.current["PATH"] ?? ""))
+            source: .file(name), cache: cache, cacheIsDefault: arguments.cache == nil, web: arguments.web,
+            checksum: arguments.checksum, format: arguments.format, member: arguments.member,
+            maxSize: arguments.maxSize?.bytes, worker: facts.privileges.qemuUser, qemuImg: qemuImg,
+            gpgv: Files.findProgram("gpgv", path: Environment.current["PATH"] ?? ""))
         request.web.headers = []
         for text in arguments.web.headers { request.web.headers += try headers(text) }
         if let file = arguments.web.caCertificates {
@@ -61,9 +60,7 @@ extension ImageFinder {
         if let checksum = arguments.checksum, case .list(let list) = ChecksumRequest(checksum), ImageURL(list) == nil {
             request.checksum = try find(list, what: "list of checksums", kind: .usage)
         }
-        if let reference = OCIReference.parse(
-            name, exists: { path in files.places(path).contains { access($0, F_OK) == 0 } })
-        {
+        if let reference = OCIReference.parse(name, exists: isThere) {
             request.source = .oci(path: try folderOrFile(reference.path), tag: reference.tag)
             return .fetch(request)
         }
@@ -80,8 +77,7 @@ extension ImageFinder {
 
     private func locateFile(_ name: String, _ request: inout FetchRequest) throws(Failure) -> ImageLocation {
         // Most images are files, for which no list need be read.
-        let isThere = files.places(name).contains { access($0, F_OK) == 0 }
-        let catalog = isThere ? nil : try ImageCatalog(files: catalogs)
+        let catalog = isThere(name) ? nil : try ImageCatalog(files: catalogs)
         if let entry = catalog?.entries[name] {
             guard let address = ImageURL(entry.url) else {
                 throw Failure(.usage, "use", entry.file, "the url of \(name) is none")
@@ -97,6 +93,8 @@ extension ImageFinder {
         request.source = .file(path)
         return isPlain ? .disk(path) : .fetch(request)
     }
+
+    private func isThere(_ name: String) -> Bool { files.places(name).contains { access($0, F_OK) == 0 } }
 
     private func folderOrFile(_ name: String) throws(Failure) -> String {
         if let path = files.places(name).first(where: Files.isFolder) { return path }

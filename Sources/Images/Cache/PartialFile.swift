@@ -69,10 +69,9 @@ package final class PartialFile {
         }
         let boot = PartialFile.boot
         record = Record(source: source, boot: boot, begun: Files.timeNow)
-        guard let text = FileTree().text(path + ".json"),
-            let found = try? JSON(parsing: text).decode(Record.self),
+        guard let found: Record = ImageCache.read(path + ".json"),
             let status = try? file.status(), found.source == source, found.boot == boot || trustsCrash,
-            found.present.ranges.last?.upperBound ?? 0 <= UInt64(status.st_size),
+            found.present.end <= UInt64(status.st_size),
             found.validators.length ?? 0 <= UInt64(Int64.max)
         else {
             isOfOtherBoot = false
@@ -100,14 +99,7 @@ package final class PartialFile {
     func setDigest(_ state: DigestState) { record.digest = state }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Failure) {
-        var done = 0
-        do throws(Errno) {
-            while done < bytes.count {
-                done += try Errno.check {
-                    pwrite(file.raw, bytes.baseAddress! + done, bytes.count - done, off_t(offset) + off_t(done))
-                }
-            }
-        } catch {
+        do throws(Errno) { try file.write(bytes, at: offset) } catch {
             throw Failure(.host, "write", path, error, remedy: "choose another place with --cache")
         }
         record.present.insert(offset..<offset + UInt64(bytes.count))
@@ -144,5 +136,16 @@ package final class PartialFile {
     static func remove(_ path: String) {
         unlink(path)
         for suffix in [".json", ".json.new"] { unlink(path + suffix) }
+    }
+}
+
+extension Descriptor {
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Errno) {
+        var done = 0
+        while done < bytes.count {
+            done += try Errno.check {
+                pwrite(raw, bytes.baseAddress! + done, bytes.count - done, off_t(offset) + off_t(done))
+            }
+        }
     }
 }

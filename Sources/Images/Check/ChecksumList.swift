@@ -6,6 +6,12 @@ struct ChecksumList {
         var digest: Digest
         /// Without the `./` that some tools put before it; nil where the file has a digest and no name.
         var name: String?
+
+        init(_ digest: Digest, _ bytes: ArraySlice<UInt8>) {
+            let name = withoutDot(String(decoding: bytes, as: UTF8.self))
+            self.digest = digest
+            self.name = name.isEmpty || name == "-" ? nil : name
+        }
     }
 
     private var entries: [Entry] = []
@@ -20,7 +26,7 @@ struct ChecksumList {
 
     init(_ text: String) {
         var text = text
-        for line in Lines(bytes: text.withUTF8 { Array($0.prefix(Self.mostBytes)) }).signedOrAll
+        for line in Self.lines(text.withUTF8 { Array($0.prefix(Self.mostBytes)) })
         where line.count <= Self.longestLine && entries.count < Self.mostEntries {
             if let entry = Self.entry(line) { entries.append(entry) }
         }
@@ -64,8 +70,7 @@ struct ChecksumList {
         else { return nil }
         rest = rest.drop(while: \.isBlank)
         if rest.first == UInt8(ascii: "*") { rest = rest.dropFirst() }
-        let name = withoutDot(String(decoding: rest, as: UTF8.self))
-        return Entry(digest: digest, name: name.isEmpty || name == "-" ? nil : name)
+        return Entry(digest, rest)
     }
 
     private static let tags: [String: DigestAlgorithm] = [
@@ -81,48 +86,34 @@ struct ChecksumList {
         guard rest.first == UInt8(ascii: "="),
             let digest = Digest(algorithm, hex: String(decoding: rest.dropFirst().trimmed, as: UTF8.self))
         else { return nil }
-        let name = withoutDot(String(decoding: line[open + 1..<close], as: UTF8.self))
-        return Entry(digest: digest, name: name.isEmpty || name == "-" ? nil : name)
+        return Entry(digest, line[open + 1..<close])
     }
 
     /// The lines of a text, or of its signed part if there is one: what stands around that part, nobody vouches for.
-    private struct Lines {
+    private static func lines(_ bytes: [UInt8]) -> [ArraySlice<UInt8>] {
+        let mark: [UInt8] = [0xef, 0xbb, 0xbf]
+        var rest = bytes.starts(with: mark) ? bytes.dropFirst(mark.count) : bytes[...]
         var all: [ArraySlice<UInt8>] = []
-
-        init(bytes: [UInt8]) {
-            let mark: [UInt8] = [0xef, 0xbb, 0xbf]
-            var rest = bytes.starts(with: mark) ? bytes.dropFirst(mark.count) : bytes[...]
-            while !rest.isEmpty, all.count < 4 * ChecksumList.mostEntries {
-                var line = rest.prefix { $0 != UInt8(ascii: "\n") }
-                rest = rest.dropFirst(line.count + 1)
-                if line.last == UInt8(ascii: "\r") { line = line.dropLast() }
-                all.append(line)
-            }
+        while !rest.isEmpty, all.count < 4 * mostEntries {
+            var line = rest.prefix { $0 != UInt8(ascii: "\n") }
+            rest = rest.dropFirst(line.count + 1)
+            if line.last == UInt8(ascii: "\r") { line = line.dropLast() }
+            all.append(line)
         }
-
-        var signedOrAll: [ArraySlice<UInt8>] {
-            let start = all.firstIndex { $0.starts(with: "-----BEGIN PGP SIGNED MESSAGE-----".utf8) }
-            guard let start else { return all }
-            // After the armor's own headers and an empty line, up to the signature.
-            let content = all[start...].drop { !$0.isEmpty }.prefix { line in
-                !line.starts(with: "-".utf8) || line.starts(with: "- ".utf8)
-            }
-            return content.map { $0.starts(with: "- ".utf8) ? $0.dropFirst(2) : $0 }
+        let start = all.firstIndex { $0.starts(with: "-----BEGIN PGP SIGNED MESSAGE-----".utf8) }
+        guard let start else { return all }
+        // After the armor's own headers and an empty line, up to the signature.
+        let content = all[start...].drop { !$0.isEmpty }.prefix { line in
+            !line.starts(with: "-".utf8) || line.starts(with: "- ".utf8)
         }
+        return content.map { $0.starts(with: "- ".utf8) ? $0.dropFirst(2) : $0 }
     }
 }
 
 extension UInt8 {
     fileprivate var isBlank: Bool { self == 0x20 || self == 0x09 }
 
-    fileprivate var isHexDigit: Bool {
-        switch self {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
-            UInt8(ascii: "A")...UInt8(ascii: "F"):
-            true
-        default: false
-        }
-    }
+    fileprivate var isHexDigit: Bool { Character(UnicodeScalar(self)).isHexDigit }
 }
 
 extension ArraySlice<UInt8> {

@@ -1,6 +1,7 @@
 import CLoad
 import Glibc
 import Model
+import System
 import Values
 
 /// A digest that is not finished, and how far it has come: plain bytes, so that a killed launcher's successor goes on.
@@ -45,5 +46,62 @@ package struct Digester {
         var (copy, result) = (state, [UInt8](repeating: 0, count: Int(CDIGEST_LONGEST)))
         let length = cdigest_finish(algorithm.kind, &copy, &result)
         return Digest(algorithm: algorithm, hex: Array(result.prefix(Int(length))).hexadecimal)
+    }
+}
+
+/// Computes the digest of a file while it comes.
+final class Digesting: Follower {
+    private let part: PartialFile?
+    private var digest: Digest?
+
+    /// A partial file keeps how far it came, for whoever goes on.
+    init(_ worker: FetchWorker, _ file: Int32, _ algorithm: DigestAlgorithm, of part: PartialFile? = nil) throws {
+        self.part = part
+        let settings = try JSON(encoding: DigestWorker.Request(algorithm: algorithm, from: part?.digest))
+        try super.init(worker, .digest, settings, files: [file])
+    }
+
+    override func take(_ message: JSON) throws {
+        if let state = message["state"] { part?.setDigest(try state.decode(DigestState.self)) }
+        digest = try message["digest"]?.decode(Digest.self) ?? digest
+    }
+
+    override func end(_ words: String?) throws {
+        if let words { throw Failure(.image, "read image", worker.request.shown, words) }
+    }
+
+    func wait() throws -> Digest {
+        try worker.loop.run { digest != nil }
+        return digest!
+    }
+}
+
+/// Reads a file as it comes, and tells its digest.
+package enum DigestWorker {
+    struct Request: Codable {
+        var algorithm: DigestAlgorithm
+        var from: DigestState?
+    }
+
+    private static let keepEvery: UInt64 = 32 << 20
+
+    package static func run(_ operand: String) throws -> Int32 {
+        let request = try JSON(parsing: operand).decode(Request.self)
+        var file = FollowedFile()
+        var digester = try Digester(request.algorithm, from: request.from)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
+        defer { buffer.deallocate() }
+        var kept = digester.offset
+        while true {
+            let count = try file.read(at: digester.offset, into: buffer)
+            if count == 0 { break }
+            digester.add(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            if digester.offset >= kept + keepEvery {
+                kept = digester.offset
+                sayMessage(["state": try JSON(encoding: digester.kept)])
+            }
+        }
+        sayMessage(["digest": try JSON(encoding: digester.digest)])
+        return 0
     }
 }

@@ -24,9 +24,8 @@ package struct DiskHead {
     /// Some format that is for disks.
     var hasFormat: Bool { isISO || Self.magics.contains { has($0.magic, at: $0.place) } }
 
-    var hasBootSector: Bool { has([0x55, 0xaa], at: 510) }
-
-    var isDisk: Bool { hasFormat || hasBootSector }
+    /// A format, or a boot sector.
+    var isDisk: Bool { hasFormat || has([0x55, 0xaa], at: 510) }
 
     /// It names the files that have the data, which could be any: in words, or in a VMDK without data of its own.
     var isDescriptor: Bool {

@@ -21,10 +21,6 @@ extension FetchWorker {
             remedy: "\(consequence); see whether image and checksum belong together")
     }
 
-    func expectedDigestOrFailure() throws -> Digest? {
-        do { return try expectedDigest() } catch let absence as Absence { throw absence.failure }
-    }
-
     func expectedDigest() throws -> Digest? {
         guard let text = request.checksum else { return nil }
         switch ChecksumRequest(text) {
@@ -70,10 +66,10 @@ extension FetchWorker {
                 throw Failure(.checksum, "read", path, error)
             }
         }
-        guard let address = ImageURL(place), let web else { return nil }
+        guard let address = ImageURL(place) else { return nil }
         var failures = 0
         while true {
-            let (content, failure) = try ask(address, web)
+            let (content, failure) = try ask(address)
             guard let failure else { return content }
             if failure.isMissing { return nil }
             failures += 1
@@ -87,25 +83,19 @@ extension FetchWorker {
         }
     }
 
-    private func ask(_ address: ImageURL, _ web: Web) throws -> ([UInt8], WebFailure?) {
+    private func ask(_ address: ImageURL) throws -> ([UInt8], WebFailure?) {
         var content: [UInt8] = []
-        var failure: WebFailure?
-        var isOver = false
         // What the image's server is told is not for others.
         var isSameServer = false
         if case .url(let image) = request.source { isSameServer = image.origin == address.origin }
-        let asked = try WebRequest(address, in: web, sendsHeaders: isSameServer)
+        let asked = try WebRequest(address, in: try web(), sendsHeaders: isSameServer)
         asked.onHead = { address.isFTP || $0.status == 200 }
         asked.onBody = {
             content += $0
             return content.count <= FetchWorker.longestText
         }
-        asked.onEnd = { [unowned asked] in
-            let status = asked.head.status
-            failure = $0 ?? (address.isFTP || status == 200 ? nil : WebFailure(status: status))
-            isOver = true
-        }
-        try loop.run { isOver }
-        return (content, failure)
+        let failure = try asked.wait()
+        let status = asked.head.status
+        return (content, failure ?? (address.isFTP || status == 200 ? nil : WebFailure(status: status)))
     }
 }

@@ -36,7 +36,7 @@ package struct ImageInspection {
             job = nil
             return
         }
-        try ImageInspection.refuseOthers(path, head, format)
+        try image.refuseOthers(head, format)
         var command = Command(program: qemuImg, arguments: ["info", "--output=json", "--force-share"])
         if let format { command.arguments += ["-f", format.rawValue] }
         command.arguments.append(target)
@@ -53,15 +53,13 @@ package struct ImageInspection {
         do throws(Errno) {
             let file = try Descriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
             let status = try file.status()
-            let type = status.st_mode & S_IFMT
-            guard type == S_IFREG || type == S_IFBLK else { throw Errno(code: EINVAL) }
-            return (status, DiskHead(try file.readAll(limit: DiskHead.size)))
+            if [S_IFREG, S_IFBLK].contains(status.st_mode & S_IFMT) {
+                return (status, DiskHead(try file.readAll(limit: DiskHead.size)))
+            }
         } catch {
-            let odd = error == Errno(code: EINVAL)
-            throw odd
-                ? Failure(.image, "use image", path, "it is neither a file nor a disk")
-                : Failure(.image, "read image", path, error)
+            throw Failure(.image, "read image", path, error)
         }
+        throw Failure(.image, "use image", path, "it is neither a file nor a disk")
     }
 
     package func finish() throws -> DiskImage {
@@ -69,32 +67,22 @@ package struct ImageInspection {
         let output = try job.finish(.image, "read image", known.path)
         return try known.described(by: output, head, as: wanted)
     }
-
-    /// What could name other files of the host, before qemu-img opens them.
-    private static func refuseOthers(_ path: String, _ head: DiskHead, _ wanted: DiskFormat?) throws(Failure) {
-        if wanted == nil, let packer = head.packer {
-            throw Failure(
-                .image, "use image", path, "it is packed (\(packer)) inside",
-                remedy: "unpack it, and give what is in it")
-        }
-        if head.isDescriptor, wanted == nil || wanted == .vmdk {
-            throw Failure.standsOnOthers(path, "its data is in other files, which could be any of this host")
-        }
-        if head.hasExternalData, wanted == nil || wanted == .qcow2 {
-            throw Failure.standsOnOthers(path, "its data is in another file, which could be any of this host")
-        }
-    }
-}
-
-extension Failure {
-    fileprivate static func standsOnOthers(_ path: String, _ cause: String) -> Failure {
-        Failure(
-            .image, "use image", path, cause,
-            remedy: "make it whole with qemu-img convert -O qcow2 IMAGE disk.qcow2")
-    }
 }
 
 extension DiskImage {
+    /// What could name other files of the host, before qemu-img opens them.
+    fileprivate func refuseOthers(_ head: DiskHead, _ wanted: DiskFormat?) throws(Failure) {
+        if wanted == nil, let packer = head.packer {
+            throw unusable("it is packed (\(packer)) inside", remedy: "unpack it, and give what is in it")
+        }
+        if head.isDescriptor, wanted == nil || wanted == .vmdk {
+            throw standsOnOthers("its data is in other files, which could be any of this host")
+        }
+        if head.hasExternalData, wanted == nil || wanted == .qcow2 {
+            throw standsOnOthers("its data is in another file, which could be any of this host")
+        }
+    }
+
     /// With what qemu-img says of it, or why it can't be booted.
     func described(by output: [UInt8], _ head: DiskHead, as wanted: DiskFormat?) throws(Failure) -> DiskImage {
         let info: JSON
@@ -135,16 +123,19 @@ extension DiskImage {
     /// Either could name any file of the host, which the guest would then read.
     private func refuseOtherFiles(_ info: JSON, _ details: JSON?, _ format: DiskFormat) throws(Failure) {
         if let backing = info["backing-filename"]?.string {
-            throw .standsOnOthers(
-                path, "it needs another file, '\(backing)', which could be any file of this host")
+            throw standsOnOthers("it needs another file, '\(backing)', which could be any file of this host")
         }
         if let data = details?["data-file"]?.string {
-            throw .standsOnOthers(path, "its data is in another file, '\(data)', which could be any file of this host")
+            throw standsOnOthers("its data is in another file, '\(data)', which could be any file of this host")
         }
         let kind = details?["create-type"]?.string ?? ""
         if format == .vmdk, !["monolithicSparse", "streamOptimized"].contains(kind) {
-            throw .standsOnOthers(path, "it is a VMDK of several files (\(kind)), which could be any of this host")
+            throw standsOnOthers("it is a VMDK of several files (\(kind)), which could be any of this host")
         }
+    }
+
+    private func standsOnOthers(_ cause: String) -> Failure {
+        unusable(cause, remedy: "make it whole with qemu-img convert -O qcow2 IMAGE disk.qcow2")
     }
 
     func refuseUnbootable(_ head: DiskHead) throws(Failure) {

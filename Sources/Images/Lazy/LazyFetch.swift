@@ -7,34 +7,27 @@ import Values
 extension FetchWorker {
     /// Whether it can be done so; if not, it was said why, or a plain fetch says it better.
     func fetchLazily(_ address: ImageURL, _ known: ImageCache.Entry?, _ expected: Digest?) throws -> Bool {
-        switch try LazyProbe(address, web!, known: known?.record.validators, loop).ask() {
-        case .notModified, .trouble: return false
-        case .no(let why):
-            say(.note("\(address.shown): \(why), so it is fetched before the machine boots"))
+        guard let (validators, bytes) = try probe(address, known?.record.validators) else { return false }
+        let head = DiskHead(Array(bytes.prefix(DiskHead.size)))
+        if let packer = head.packer, request.format == nil {
+            let why = "it is packed (\(packer)), so it is fetched and unpacked before the machine boots"
+            say(.note("\(address.shown): \(why)"))
             return false
-        case .yes(let validators, let bytes):
-            let head = DiskHead(Array(bytes.prefix(DiskHead.size)))
-            if let packer = head.packer, request.format == nil {
-                let why = "it is packed (\(packer)), so it is fetched and unpacked before the machine boots"
-                say(.note("\(address.shown): \(why)"))
-                return false
-            }
-            // The machine reads before any digest is compared.
-            let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: false)
-            let there = part.record.validators
-            if there.length == nil || there.condition == nil || !there.isSameFile(as: validators) {
-                try part.reset(validators)
-            }
-            try bytes.withUnsafeBytes { try part.write($0, at: 0) }
-            try checkSpace(part)
-            let serving = try Serving(self, part, address, expected)
-            try serving.transfer.startLazily()
-            let image = try serving.inspect(head)
+        }
+        // The machine reads before any digest is compared.
+        let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: false)
+        let there = part.record.validators
+        if there.length == nil || there.condition == nil || !there.isSameFile(as: validators) {
+            try part.reset(validators)
+        }
+        try bytes.withUnsafeBytes { try part.write($0, at: 0) }
+        try checkSpace(part)
+        try serve(part, address, expected) {
+            let image = try inspectServed(part, head, address)
             isServing = true
             say(.served(image, expected))
-            try serving.run()
-            return true
         }
+        return true
     }
 
     /// The process that served it has died, and the machine still reads.
@@ -43,8 +36,7 @@ extension FetchWorker {
         let expected = try expectedDigest()
         // It may have died after the last byte.
         if let held = try? ImageCache.hold(image.path) {
-            let server = try NBDServer(
-                request.lazySocket!, owner: request.lazyOwner, file: held.raw, length: image.fileSize, loop: loop)
+            let server = try NBDServer(request, file: held.raw, length: image.fileSize, loop: loop)
             say(.whole)
             lock?.release()
             try loop.run { false }
@@ -56,112 +48,115 @@ extension FetchWorker {
                 .fetch, "go on fetching", address.shown, "what was here of it is gone",
                 remedy: "start the machine again")
         }
-        let serving = try Serving(self, part, address, expected)
-        try serving.transfer.startLazily()
-        try serving.run()
-    }
-}
-
-/// One image, read by a machine while it comes.
-private final class Serving {
-    private let worker: FetchWorker
-    private let part: PartialFile
-    private let address: ImageURL
-    private let expected: Digest?
-    private let server: NBDServer
-    let transfer: Transfer
-    private var digesting: Follower!
-    private var digest: Digest?
-    private var outcome: Transfer.Outcome?
-    private var isStalled = false
-
-    init(_ worker: FetchWorker, _ part: PartialFile, _ address: ImageURL, _ expected: Digest?) throws {
-        self.worker = worker
-        self.part = part
-        self.address = address
-        self.expected = expected
-        let length = part.length ?? 0
-        do throws(Errno) { try Errno.check { ftruncate(part.file.raw, off_t(length)) } } catch {
-            throw Failure(.host, "write", part.path, error)
-        }
-        server = try NBDServer(
-            worker.request.lazySocket!, owner: worker.request.lazyOwner, file: part.file.raw, length: length,
-            loop: worker.loop)
-        transfer = Transfer(address, worker.request.web, web: worker.web!, loop: worker.loop, into: part, known: nil)
-        digesting = try worker.follow(
-            part.file.raw, expected?.algorithm ?? .sha256, from: part.digest, onState: part.setDigest,
-            onDigest: { [unowned self] in digest = $0 })
-        connect()
+        try serve(part, address, expected) {}
     }
 
-    private func connect() {
-        server.isThere = { [unowned self] in part.present.contains($0) }
-        server.onWait = { [unowned self] in try transfer.want($0) }
-        transfer.onNote = { [unowned self] in worker.say(.note("\(address.shown): \($0)")) }
-        transfer.onTrouble = { [unowned self] in
-            isStalled = $0 != nil
-            worker.tell(isStalled ? .stalled : .fetching, part, always: true)
+    // MARK: - Looking whether it can be done
+
+    private static let probeSize: UInt64 = 64 << 10
+
+    /// Looks whether a machine can boot from the file while it comes, and takes its first bytes.
+    private func probe(_ address: ImageURL, _ known: Validators?) throws -> (Validators, [UInt8])? {
+        let refuse = { (why: String) -> (Validators, [UInt8])? in
+            say(.note("\(address.shown): \(why), so it is fetched before the machine boots"))
+            return nil
         }
-        transfer.onBytes = { [unowned self] in
-            transfer.rate = worker.count($0, part)
-            digesting.tell(part.frontier)
-            try server.serve()
-            worker.tell(isStalled ? .stalled : .fetching, part)
+        if address.isFTP { return refuse("FTP has no way to ask for parts of a file") }
+        let conditions = known?.onlyIfChanged ?? []
+        // First without content: who knows no ranges would send all of it.
+        let about = try WebRequest(address, in: try web(), conditions: conditions, headOnly: true)
+        if try about.wait() != nil || about.head.status == 304 { return nil }
+        if about.head.status == 200, about.head.fields["accept-ranges"]?.lowercased() != "bytes" {
+            return refuse("its server sends no parts of a file")
         }
-        transfer.onOutcome = { [unowned self] in outcome = $0 }
+        let size = FetchWorker.probeSize
+        let request = try WebRequest(address, in: try web(), range: (0, size), conditions: conditions)
+        var bytes: [UInt8] = []
+        request.onHead = { $0.status == 206 }
+        request.onBody = {
+            bytes += $0
+            return bytes.count <= size
+        }
+        if try request.wait() != nil { return nil }
+        let head = request.head
+        if head.status == 200 { return refuse("its server sends no parts of a file") }
+        if head.status != 206 { return nil }
+        guard let range = head.contentRange, let total = range.total, range.range.lowerBound == 0 else {
+            return refuse("its server does not say how long it is")
+        }
+        var validators = head.validators
+        validators.length = total
+        if validators.condition == nil { return refuse("its server does not say when the file is changed") }
+        return (validators, Array(bytes.prefix(Int(min(total, range.range.upperBound)))))
     }
 
     /// What it is, as the machine is going to read it.
-    func inspect(_ head: DiskHead) throws -> DiskImage {
+    private func inspectServed(_ part: PartialFile, _ head: DiskHead, _ address: ImageURL) throws -> DiskImage {
         let length = part.length ?? 0
         var image = DiskImage(
             path: part.path, format: .iso, virtualSize: ByteCount(length), isBlockDevice: false, fileSize: length,
             allocated: length, modified: part.record.begun)
         do {
-            let target = "nbd+unix:///?socket=\(worker.request.lazySocket!)"
-            let inspection = try ImageInspection(
-                image, head, target: target, format: worker.request.format, qemuImg: worker.request.qemuImg,
-                loop: worker.loop)
-            image = try inspection.finish()
+            let target = "nbd+unix:///?socket=\(request.lazySocket!)"
+            image = try ImageInspection(
+                image, head, target: target, format: request.format, qemuImg: request.qemuImg, loop: loop
+            ).finish()
         } catch var failure as Failure {
             failure.subject = address.shown
             if failure.kind != .fetch { PartialFile.remove(part.path) }
             throw failure
         }
         // Where it is going to be.
-        image.path = worker.diskPath(part.record.validators, begun: part.record.begun)
-        (image.source, image.served) = (worker.request.shown, worker.request.lazySocket)
+        image.path = diskPath(part.record.validators, begun: part.record.begun)
+        (image.source, image.served) = (request.shown, request.lazySocket)
         return image
     }
 
-    /// As long as the machine runs.
-    func run() throws {
-        try worker.loop.run { outcome != nil }
-        switch outcome! {
+    // MARK: - Serving it
+
+    /// As long as the machine runs; `announce` comes once it can be read.
+    private func serve(
+        _ part: PartialFile, _ address: ImageURL, _ expected: Digest?, announce: () throws -> Void
+    ) throws {
+        let length = part.length ?? 0
+        do throws(Errno) { try Errno.check { ftruncate(part.file.raw, off_t(length)) } } catch {
+            throw Failure(.host, "write", part.path, error)
+        }
+        let server = try NBDServer(request, file: part.file.raw, length: length, loop: loop)
+        let transfer = Transfer(self, address, web: try web(), into: part, known: nil)
+        let digesting = try Digesting(self, part.file.raw, expected?.algorithm ?? .sha256, of: part)
+        server.isThere = { part.present.contains($0) }
+        server.onWait = transfer.want
+        transfer.onBytes = {
+            digesting.tell(part.frontier)
+            server.serve()
+        }
+        try transfer.startLazily()
+        try announce()
+        switch try transfer.wait() {
         case .whole where part.isWhole: break
         case .failed(let failure, _): throw failure
         case .whole, .notModified:
             throw Failure(.fetch, "fetch", address.shown, "its server says that it is all here, and it is not")
         }
-        digesting.tellEnd(part.length ?? 0)
-        worker.tell(.checking, part, always: true)
-        try worker.loop.run { digest != nil }
+        digesting.tellEnd(length)
+        tell(.checking, part, always: true)
+        let digest = try digesting.wait()
+        let (validators, begun) = (part.record.validators, part.record.begun)
         do {
-            if let expected { try worker.compare(digest!, expected) }
-            try worker.publish(
-                part.path, begun: part.record.begun, record: worker.record(part.record.validators, digest),
-                announce: { _ in worker.say(.whole) })
+            if let expected { try compare(digest, expected) }
+            try publish(part.path, begun: begun, record: record(validators, digest))
         } catch let failure as Failure where [.checksum, .image].contains(failure.kind) {
             PartialFile.remove(part.path)
-            worker.say(.failed(failure))
+            say(.failed(failure))
         } catch let failure as Failure {
             // The image is right, and only its name can't be had.
-            worker.say(.warning("\(failure.line); the machine goes on, and the next start fetches what is missing"))
+            say(.warning("\(failure.line); the machine goes on, and the next start fetches what is missing"))
         }
         // The machine still reads, and others may fetch now.
-        let held = try? ImageCache.hold(worker.diskPath(part.record.validators, begun: part.record.begun))
-        worker.lock?.release()
-        try worker.loop.run { false }
-        withExtendedLifetime(held) {}
+        let held = try? ImageCache.hold(diskPath(validators, begun: begun))
+        lock?.release()
+        try loop.run { false }
+        withExtendedLifetime((server, transfer, digesting, held)) {}
     }
 }

@@ -6,24 +6,25 @@ import Values
 /// Serves a file that is still coming as an NBD export, for reading: whoever reads what is not there yet waits for it.
 final class NBDServer {
     private let listener: Descriptor
-    private let loop: EventLoop
-    private let file: Int32
-    private let length: UInt64
+    fileprivate let loop: EventLoop
+    fileprivate let file: Int32
+    fileprivate let length: UInt64
     private var clients: [Int32: NBDClient] = [:]
 
     var isThere: (Range<UInt64>) -> Bool = { _ in true }
     /// Somebody waits for these bytes.
     var onWait: (Range<UInt64>) throws -> Void = { _ in }
 
-    init(_ path: String, owner: User?, file: Int32, length: UInt64, loop: EventLoop) throws(Failure) {
+    init(_ request: FetchRequest, file: Int32, length: UInt64, loop: EventLoop) throws(Failure) {
         self.loop = loop
         self.file = file
         self.length = length
+        let path = request.lazySocket!
         unlink(path)
         do throws(Errno) {
             listener = Descriptor(try Errno.check { clinux_listen(path) })
             try listener.setNonBlocking()
-            if let owner { try Errno.check { chown(path, owner.uid, owner.gid) } }
+            if let owner = request.lazyOwner { try Errno.check { chown(path, owner.uid, owner.gid) } }
         } catch {
             throw Failure(.host, "listen on", path, error)
         }
@@ -34,47 +35,38 @@ final class NBDServer {
         let raw = Glibc.accept(listener.raw, nil, nil)
         guard raw >= 0 else { return }
         _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
-        let client = NBDClient(raw, file: file, length: length, loop: loop)
-        client.isThere = { [unowned self] in isThere($0) }
-        client.onWait = { [unowned self] in try onWait($0) }
-        client.onClose = { [unowned self] in clients[raw] = nil }
-        clients[raw] = client
+        clients[raw] = NBDClient(raw, self)
     }
 
     /// More of the file is there.
-    func serve() throws {
-        for client in Array(clients.values) { try client.serve() }
+    func serve() {
+        for client in Array(clients.values) { client.flush() }
     }
+
+    fileprivate func forget(_ raw: Int32) { clients[raw] = nil }
 }
 
-/// One reader: the handshake of the protocol, then its requests, answered in their order.
+/// One reader: the handshake of the protocol, then its requests, each answered once its bytes are there.
 private final class NBDClient {
     private enum Phase {
         case flags, options, requests
     }
 
-    private struct Read {
-        var handle: UInt64
-        var offset: UInt64
-        var count: UInt64
-        var isAnswered = false
-        var range: Range<UInt64> { offset..<offset + count }
+    /// Bytes, and a part of the file behind them.
+    private struct Answer {
+        var bytes: [UInt8]
+        var content: Range<UInt64> = 0..<0
     }
 
+    private unowned let server: NBDServer
     private let socket: Descriptor
-    private let file: Int32
-    private let length: UInt64
-    private let loop: EventLoop
     private var phase = Phase.flags
     private var input: [UInt8] = []
-    private var output: [UInt8] = []
-    private var reads: [Read] = []
+    /// Answers whose bytes are there, and those that wait for them.
+    private var answers: [Answer] = []
+    private var waiting: [Answer] = []
     private var isClosed = false
     private var sendsZeroes = true
-
-    var isThere: (Range<UInt64>) -> Bool = { _ in true }
-    var onWait: (Range<UInt64>) throws -> Void = { _ in }
-    var onClose: () -> Void = {}
 
     /// What the protocol calls things.
     private enum Word {
@@ -88,22 +80,18 @@ private final class NBDClient {
         static let largest: UInt64 = 32 << 20
     }
 
-    init(_ raw: Int32, file: Int32, length: UInt64, loop: EventLoop) {
+    init(_ raw: Int32, _ server: NBDServer) {
         socket = Descriptor(raw)
-        self.file = file
-        self.length = length
-        self.loop = loop
+        self.server = server
         try? socket.setNonBlocking()
-        loop.watch(raw, for: .readable) { [self] in try handle($0) }
-        put(Word.greeting)
-        put(Word.option)
+        server.loop.watch(raw, for: .readable) { [self] in try handle($0) }
         // Fixed newstyle, and no zeroes after the export's size.
-        put(UInt16(0b11))
-        try? flush()
+        send(bytes(Word.greeting) + bytes(Word.option) + bytes(UInt16(0b11)))
+        flush()
     }
 
     private func handle(_ events: EventLoop.Events) throws {
-        if events.contains(.writable) { try flush() }
+        if events.contains(.writable) { flush() }
         guard !isClosed, !events.isDisjoint(with: [.readable, .hangup]) else { return }
         do throws(Errno) {
             let bytes = try socket.read(atMost: 65536)
@@ -113,14 +101,14 @@ private final class NBDClient {
             if error != .wouldBlock { return close() }
         }
         while !isClosed, try takeMessage() {}
-        try flush()
+        flush()
     }
 
     private func close() {
         if isClosed { return }
         isClosed = true
-        loop.unwatch(socket.raw)
-        onClose()
+        server.loop.unwatch(socket.raw)
+        server.forget(socket.raw)
     }
 
     // MARK: - What it says
@@ -130,6 +118,7 @@ private final class NBDClient {
         return input[place..<place + size].reduce(0) { $0 << 8 | Number($1) }
     }
 
+    /// Whether there was a whole one; what makes no sense ends the connection.
     private func takeMessage() throws -> Bool {
         switch phase {
         case .flags:
@@ -164,24 +153,18 @@ private final class NBDClient {
 
     private func answer(option: UInt32) {
         let reply = { [self] (kind: UInt32, content: [UInt8]) in
-            put(Word.optionReply)
-            put(option)
-            put(kind)
-            put(UInt32(content.count))
-            output += content
+            send(bytes(Word.optionReply) + bytes(option) + bytes(kind) + bytes(UInt32(content.count)) + content)
         }
+        let about = bytes(server.length) + bytes(Word.transmission)
         switch option {
         case 1:  // the export's name, and on with it
-            put(length)
-            put(Word.transmission)
-            if sendsZeroes { output += [UInt8](repeating: 0, count: 124) }
+            send(about + [UInt8](repeating: 0, count: sendsZeroes ? 124 : 0))
             phase = .requests
         case 2:  // the end
             reply(1, [])
             close()
         case 6, 7:  // tell of the export, and go on with it
-            let about = bytes(UInt16(0)) + bytes(length) + bytes(Word.transmission)
-            reply(3, about)
+            reply(3, bytes(UInt16(0)) + about)
             reply(1, [])
             if option == 7 { phase = .requests }
         default: reply(1 << 31 | 1, [])  // nothing that is offered here
@@ -189,26 +172,20 @@ private final class NBDClient {
     }
 
     private func answer(request kind: UInt16, _ handle: UInt64, _ offset: UInt64, _ count: UInt64) throws {
+        let reply = { [self] (error: Int32) in bytes(Word.reply) + bytes(UInt32(error)) + bytes(handle) }
         switch kind {
         case 0:
-            guard count > 0, count <= Word.largest, offset <= length, count <= length - offset else {
-                return refuse(handle, EINVAL)
+            guard count > 0, count <= Word.largest, offset <= server.length, count <= server.length - offset else {
+                return send(reply(EINVAL))
             }
-            let read = Read(handle: handle, offset: offset, count: count)
-            reads.append(read)
-            if !isThere(read.range) { try onWait(read.range) }
+            let content = offset..<offset + count
+            waiting.append(Answer(bytes: reply(0), content: content))
+            if !server.isThere(content) { try server.onWait(content) }
         case 2: close()
-        case 3: refuse(handle, 0)  // nothing was written
-        default: refuse(handle, EPERM)
+        case 3: send(reply(0))  // nothing was written
+        default: send(reply(EPERM))
         }
     }
-
-    /// An answer without content must not come between another's head and content.
-    private func refuse(_ handle: UInt64, _ error: Int32) {
-        let bytes = bytes(Word.reply) + bytes(UInt32(error)) + bytes(handle)
-        if reads.contains(where: \.isAnswered) { late += bytes } else { output += bytes }
-    }
-    private var late: [UInt8] = []
 
     // MARK: - What it is told
 
@@ -216,45 +193,33 @@ private final class NBDClient {
         withUnsafeBytes(of: number.bigEndian) { Array($0) }
     }
 
-    private func put<Number: FixedWidthInteger>(_ number: Number) { output += bytes(number) }
+    private func send(_ bytes: [UInt8]) { answers.append(Answer(bytes: bytes)) }
 
-    func serve() throws { if !isClosed, !reads.isEmpty { try flush() } }
-
-    /// Sends what there is and what the reader takes: those reads first whose bytes are there.
-    private func flush() throws {
-        while !isClosed {
-            if !output.isEmpty {
-                let count = output.withUnsafeBytes { write(socket.raw, $0.baseAddress, $0.count) }
+    /// Sends what there is and what the reader takes.
+    func flush() {
+        answers += waiting.filter { server.isThere($0.content) }
+        waiting.removeAll { server.isThere($0.content) }
+        while !isClosed, let answer = answers.first {
+            if !answer.bytes.isEmpty {
+                let count = answer.bytes.withUnsafeBytes { write(socket.raw, $0.baseAddress, $0.count) }
                 if count < 0 { return wait(after: Errno.last) }
-                output.removeFirst(count)
-                continue
-            }
-            if let place = reads.firstIndex(where: \.isAnswered) {
-                var from = off_t(reads[place].offset)
-                let count = sendfile(socket.raw, file, &from, Int(reads[place].count))
+                answers[0].bytes.removeFirst(count)
+            } else if !answer.content.isEmpty {
+                let (start, end) = (answer.content.lowerBound, answer.content.upperBound)
+                var from = off_t(start)
+                let count = sendfile(socket.raw, server.file, &from, Int(end - start))
                 if count < 0 { return wait(after: Errno.last) }
                 if count == 0 { return close() }
-                reads[place].offset += UInt64(count)
-                reads[place].count -= UInt64(count)
-                if reads[place].count == 0 { reads.remove(at: place) }
-                continue
+                answers[0].content = start + UInt64(count)..<end
+            } else {
+                answers.removeFirst()
             }
-            if !late.isEmpty {
-                (output, late) = (late, [])
-                continue
-            }
-            guard let place = reads.firstIndex(where: { isThere($0.range) }) else { break }
-            reads[place].isAnswered = true
-            output = bytes(Word.reply) + bytes(UInt32(0)) + bytes(reads[place].handle)
         }
-        if !isClosed { loop.change(socket.raw, to: .readable) }
+        if !isClosed { server.loop.change(socket.raw, to: .readable) }
     }
 
     private func wait(after error: Errno) {
-        switch error {
-        case .wouldBlock: loop.change(socket.raw, to: [.readable, .writable])
-        case .interrupted: loop.change(socket.raw, to: [.readable, .writable])
-        default: close()
-        }
+        let isPassing = error == .wouldBlock || error == .interrupted
+        if isPassing { server.loop.change(socket.raw, to: [.readable, .writable]) } else { close() }
     }
 }

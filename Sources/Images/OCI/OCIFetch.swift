@@ -6,18 +6,12 @@ import Values
 
 /// A disk out of a container image, from a layout in a folder or an archive of one.
 struct OCIFetch {
-    private let worker: FetchWorker
-    private let path: String
-    private let tag: String?
+    let worker: FetchWorker
+    let path: String
+    let tag: String?
     /// Where KubeVirt's containerDisk has it.
     private static let diskFolder = "disk"
     private static let longestText: UInt64 = 8 << 20
-
-    init(_ worker: FetchWorker, _ path: String, _ tag: String?) {
-        self.worker = worker
-        self.path = path
-        self.tag = tag
-    }
 
     /// A layer by its name in the archive or layout, and its digest where the image tells it.
     private struct Layer {
@@ -62,9 +56,7 @@ struct OCIFetch {
             let names = try DockerArchive(list, path: path).layers(tag: tag)
             return (names.map { Layer(name: $0) }, names.joined(separator: " ") + (try fileMark()))
         }
-        let found = try OCIIndex(index, path: path).manifest(tag: tag) { descriptor throws(Failure) in
-            try blob(descriptor)
-        }
+        let found = try OCIIndex(index, path: path).manifest(tag: tag, read: blob)
         let layers = try OCIManifest(try blob(found), path: path).layers
         return (layers.map { Layer(name: $0.blobPath, digest: $0.digest) }, found.digest.hex)
     }
@@ -75,7 +67,7 @@ struct OCIFetch {
         return " \(status.st_size) \(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
     }
 
-    private func blob(_ descriptor: OCIDescriptor) throws(Failure) -> [UInt8] {
+    private func blob(_ descriptor: OCIDescriptor) throws -> [UInt8] {
         guard let bytes = try text(descriptor.blobPath) else {
             throw Failure(
                 .image, "use image", path, "its blob \(descriptor.digest) is missing", remedy: "copy it again")
@@ -87,57 +79,42 @@ struct OCIFetch {
     }
 
     /// A small file of the layout; nil where there is none.
-    private func text(_ name: String) throws(Failure) -> [UInt8]? {
+    private func text(_ name: String) throws -> [UInt8]? {
         if Files.isFolder(path) { return try? Files.read("\(path)/\(name)", limit: Int(OCIFetch.longestText)) }
         do {
             let place = try extract(name, as: ".text", most: OCIFetch.longestText)
             defer { unlink(place) }
             return try Files.read(place, limit: Int(OCIFetch.longestText))
-        } catch let failure as Failure {
+        } catch let failure as Failure where failure.kind == .noMember {
             // That it holds no such file is an answer.
-            if failure.kind == .noMember { return nil }
-            throw failure
-        } catch {
-            throw error as? Failure ?? Failure(.image, "read image", path, "\(error)")
+            return nil
         }
     }
 
     private func extract(_ member: String, as suffix: String, most: UInt64?) throws -> String {
         let archive = try worker.open(path)
-        let target = worker.cache.newPath(worker.stem) + suffix
-        let output = HeldDescriptor(try Descriptor.open(target, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW))
-        var failure: Failure?
-        var isOver = false
-        let follower = try worker.startUnpacking(
-            archive.raw, into: output.raw,
-            UnpackRequest(member: member, isExact: true, maxSize: most, isGzip: try ImageInspection.open(path).1.isGzip)
-        ) { _, problem in
-            (failure, isOver) = (problem, true)
+        let isGzip = try ImageInspection.open(path).1.isGzip
+        let request = UnpackRequest(member: member, isExact: true, maxSize: most, isGzip: isGzip)
+        let unpacking = try Unpacking(worker, archive.raw, request, suffix: suffix)
+        unpacking.tellEnd(archive.size)
+        do { try unpacking.finish() } catch {
+            unpacking.discard()
+            throw error
         }
-        follower.tellEnd(withExtendedLifetime((archive, output)) { UInt64(max(0, lseek(archive.raw, 0, SEEK_END))) })
-        try worker.loop.run { isOver }
-        if let failure {
-            unlink(target)
-            throw failure
-        }
-        return target
+        return unpacking.path
     }
 
     /// The disk of a layer into the cache; false where it has none.
     private func take(_ layer: Layer, _ validators: Validators, _ removed: inout [String]) throws -> Bool {
-        var temporary: String?
-        defer { if let temporary { unlink(temporary) } }
-        var place = "\(path)/\(layer.name)"
-        if !Files.isFolder(path) {
-            place = try extract(layer.name, as: ".layer", most: nil)
-            temporary = place
-        }
+        let isFolder = Files.isFolder(path)
+        let place = isFolder ? "\(path)/\(layer.name)" : try extract(layer.name, as: ".layer", most: nil)
+        defer { if !isFolder { unlink(place) } }
         let (status, head) = try ImageInspection.open(place)
         let file = try worker.open(place)
-        let unpacking = try Unpacking(worker, file.raw, head, folder: OCIFetch.diskFolder, excluded: removed)
-        let found = try unpacking.take(whole: file, UInt64(status.st_size), layer.digest) { digest, member in
-            worker.record(validators, digest, packer: "oci", member: member)
-        }
+        let request = UnpackRequest(worker.request, head, folder: OCIFetch.diskFolder, excluded: removed)
+        let unpacking = try Unpacking(worker, file.raw, request)
+        let found = try unpacking.take(
+            whole: file, UInt64(status.st_size), layer.digest, validators, packer: "oci")
         removed += unpacking.removed
         return found
     }

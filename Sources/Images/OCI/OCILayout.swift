@@ -82,35 +82,29 @@ struct OCIIndex {
         }
     }
 
-    /// The one manifest that is meant, or an index that has it (`isIndex`), which is then asked for `nestedManifest`.
+    /// The one manifest that is meant, or an index that has it (`isIndex`).
     func manifest(tag: String?, architecture: String = "amd64") throws(Failure) -> OCIDescriptor {
         var candidates = entries
-        if let tag {
-            candidates = OCITags.matching(tag, candidates, \.names)
-            if candidates.isEmpty { throw source.noTag(tag, entries.map(\.names)) }
-        }
+        if let tag { candidates = try source.tagged(tag, entries, \.names) }
         let fitting = try fitting(candidates, architecture)
         guard tag == nil, Set(fitting.map(\.descriptor.digest)).count > 1 else { return fitting[0].descriptor }
         // Without a tag it is the only one, or what every container tool takes.
-        let latest = fitting.filter { !OCITags.matching("latest", [$0.entry], \.names).isEmpty }
+        let latest = fitting.filter { !OCISource.matching("latest", [$0.entry], \.names).isEmpty }
         guard let only = latest.first, latest.allSatisfy({ $0.descriptor == only.descriptor }) else {
             throw source.severalTags(fitting.map(\.entry.names))
         }
         return only.descriptor
     }
 
-    /// In an index that stands for one image: the first that fits, as the specification has it.
-    func nestedManifest(architecture: String = "amd64") throws(Failure) -> OCIDescriptor {
-        try fitting(entries, architecture)[0].descriptor
-    }
-
     /// Goes down through indexes, which `read` gives, to a manifest.
     func manifest(
-        tag: String?, architecture: String = "amd64", read: (OCIDescriptor) throws(Failure) -> [UInt8]
-    ) throws(Failure) -> OCIDescriptor {
+        tag: String?, architecture: String = "amd64", read: (OCIDescriptor) throws -> [UInt8]
+    ) throws -> OCIDescriptor {
         var found = try manifest(tag: tag, architecture: architecture)
         for _ in 0..<Self.deepest where found.isIndex {
-            found = try OCIIndex(try read(found), path: source.path).nestedManifest(architecture: architecture)
+            // In an index that stands for one image: the first that fits, as the specification has it.
+            let index = try OCIIndex(try read(found), path: source.path)
+            found = try index.fitting(index.entries, architecture)[0].descriptor
         }
         if found.isIndex { throw source.unusable("its indexes lead nowhere") }
         return found
@@ -183,24 +177,13 @@ struct DockerArchive {
     func layers(tag: String?) throws(Failure) -> [String] {
         var candidates = images
         if let tag {
-            candidates = OCITags.matching(tag, images, \.tags)
-            if candidates.isEmpty { throw source.noTag(tag, images.map(\.tags)) }
+            candidates = try source.tagged(tag, images, \.tags)
         } else if images.count > 1 {
-            candidates = OCITags.matching("latest", images, \.tags)
+            candidates = OCISource.matching("latest", images, \.tags)
             if candidates.count != 1 { throw source.severalTags(images.map(\.tags)) }
         }
         guard let image = candidates.first, !image.layers.isEmpty else { throw source.unusable("it has no layers") }
         return image.layers.reversed()
-    }
-}
-
-// MARK: - Shared
-
-private enum OCITags {
-    /// Those named exactly so; else those whose full name, `localhost/disk:1`, ends in this tag.
-    static func matching<Item>(_ tag: String, _ items: [Item], _ names: (Item) -> [String]) -> [Item] {
-        let exact = items.filter { names($0).contains(tag) }
-        return exact.isEmpty ? items.filter { names($0).contains { $0.hasSuffix(":\(tag)") } } : exact
     }
 }
 
@@ -226,10 +209,18 @@ private struct OCISource {
         Failure(.image, "use image", path, cause, remedy: remedy)
     }
 
-    func noTag(_ tag: String, _ names: [[String]]) -> Failure {
-        let there = Self.tags(names)
+    /// Those named exactly so; else those whose full name, `localhost/disk:1`, ends in this tag.
+    static func matching<Item>(_ tag: String, _ items: [Item], _ names: (Item) -> [String]) -> [Item] {
+        let exact = items.filter { names($0).contains(tag) }
+        return exact.isEmpty ? items.filter { names($0).contains { $0.hasSuffix(":\(tag)") } } : exact
+    }
+
+    func tagged<Item>(_ tag: String, _ items: [Item], _ names: (Item) -> [String]) throws(Failure) -> [Item] {
+        let matching = Self.matching(tag, items, names)
+        if !matching.isEmpty { return matching }
+        let there = Self.tags(items.map(names))
         let near = tag.utf8.count > 128 ? nil : tag.nearest(among: there)
-        return unusable(
+        throw unusable(
             there.isEmpty ? "its images have no tags" : "it has no tag '\(tag)', only \(Self.short(there))",
             near.map { "did you mean \($0)?" })
     }

@@ -61,3 +61,7 @@ enum FetchEvent: Codable {
     case whole
     case failed(Failure)
 }
+
+func say(_ event: FetchEvent) {
+    if let json = try? JSON(encoding: event) { sayMessage(json) }
+}

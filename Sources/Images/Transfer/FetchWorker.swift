@@ -11,19 +11,15 @@ package final class FetchWorker {
     let cache: ImageCache
     let stem: String
     let loop: EventLoop
-    let web: Web?
+    private var openWeb: Web?
     private(set) var lock: ImageCache.Lock?
     /// A machine reads here.
     var isServing = false
     var meter = Meter()
-    private var saving: EventLoop.Timer?
 
     package static func run() throws -> Int32 {
-        var line: [UInt8] = []
-        while line.last != 0x0a, let byte = try Descriptor(dup(STDIN_FILENO)).read(atMost: 1).first {
-            line.append(byte)
-        }
-        let request = try JSON(parsing: line).decode(FetchRequest.self)
+        let text = try Descriptor(dup(STDIN_FILENO)).readAll(limit: 1 << 20)
+        let request = try JSON(parsing: text).decode(FetchRequest.self)
         do {
             let worker = try FetchWorker(request)
             defer { worker.lock?.release() }
@@ -41,12 +37,6 @@ package final class FetchWorker {
         }
     }
 
-    private static func say(_ event: FetchEvent) {
-        if let json = try? JSON(encoding: event) { sayMessage(json) }
-    }
-
-    func say(_ event: FetchEvent) { FetchWorker.say(event) }
-
     private init(_ request: FetchRequest) throws {
         self.request = request
         cache = ImageCache(folder: request.cache)
@@ -56,9 +46,14 @@ package final class FetchWorker {
         source += (request.member.map { "\0member \($0)" } ?? "") + (request.format.map { "\0format \($0)" } ?? "")
         stem = ImageCache.stem(name: request.fileName, source: source)
         loop = try EventLoop()
-        var needsWeb = request.checksum.flatMap(ImageURL.init).map { $0.scheme != "file" } ?? false
-        if case .url = request.source { needsWeb = true }
-        web = needsWeb ? try Web(request.web, loop: loop) : nil
+    }
+
+    /// libcurl is loaded once it is needed.
+    func web() throws(Failure) -> Web {
+        if let openWeb { return openWeb }
+        let web = try Web(request.web, loop: loop)
+        openWeb = web
+        return web
     }
 
     // MARK: - The story
@@ -75,6 +70,7 @@ package final class FetchWorker {
         if request.cacheIsDefault { try cache.refuseStrangers() }
         lock = try cache.lock(stem) { [self] in
             say(.note("another snabbvm is fetching \(request.shown): waiting for it"))
+            return true
         }
         if let image = request.continued, case .url(let address) = request.source {
             return try goOn(serving: image, address)
@@ -99,14 +95,16 @@ package final class FetchWorker {
         switch request.source {
         case .url(let address): try fetch(address, known, expected)
         case .file(let path): try unpack(file: path, known, expected)
-        case .oci(let path, let tag): try OCIFetch(self, path, tag).run(known, expected)
+        case .oci(let path, let tag): try OCIFetch(worker: self, path: path, tag: tag).run(known, expected)
         }
     }
 
     /// A disk as it is, which need not be in the cache.
     private func checkFile(_ path: String) throws {
         let inspection = try ImageInspection(path, format: request.format, qemuImg: request.qemuImg, loop: loop)
-        if let expected = try expectedDigestOrFailure() { try compare(file: path, expected) }
+        do {
+            if let expected = try expectedDigest() { try compare(file: path, expected) }
+        } catch let absence as Absence { throw absence.failure }
         say(.ready(try inspection.finish()))
     }
 
@@ -138,15 +136,10 @@ package final class FetchWorker {
     }
 
     func compare(file path: String, _ expected: Digest) throws {
-        try compare(try digest(of: try open(path), expected.algorithm), expected, "nothing boots")
-    }
-
-    private func digest(of file: HeldDescriptor, _ algorithm: DigestAlgorithm) throws -> Digest {
-        var found: Digest?
-        let follower = try follow(file.raw, algorithm) { found = $0 }
-        follower.tellEnd(UInt64(max(0, lseek(file.raw, 0, SEEK_END))))
-        try loop.run { found != nil }
-        return withExtendedLifetime(file) { found! }
+        let file = try open(path)
+        let digesting = try Digesting(self, file.raw, expected.algorithm)
+        digesting.tellEnd(file.size)
+        try compare(try digesting.wait(), expected, "nothing boots")
     }
 
     func pause(_ seconds: Double) throws {
@@ -155,113 +148,34 @@ package final class FetchWorker {
         try loop.run { isOver }
     }
 
-    // MARK: - Followers
-
-    func follow(
-        _ file: Int32, _ algorithm: DigestAlgorithm, from state: DigestState? = nil,
-        onState: @escaping (DigestState) -> Void = { _ in }, onDigest: @escaping (Digest) throws -> Void
-    ) throws -> Follower {
-        let settings = try JSON(encoding: DigestWorker.Request(algorithm: algorithm, from: state))
-        let follower = try Follower(.digest, settings, files: [file], loop: loop)
-        follower.onMessage = {
-            if let state = $0["state"] { onState(try state.decode(DigestState.self)) }
-            if let digest = $0["digest"] { try onDigest(try digest.decode(Digest.self)) }
-        }
-        follower.onEnd = { [request] in
-            if let words = $0 { throw Failure(.image, "read image", request.shown, words) }
-        }
-        return follower
-    }
-
-    /// It has its dictionary, at most a gigabyte, and what it is itself.
-    private static let unpackingMemory: UInt64 = 2 << 30
-
-    func startUnpacking(
-        _ file: Int32, into output: Int32, _ unpack: UnpackRequest, onWritten: @escaping (UInt64) -> Void = { _ in },
-        onRemoved: @escaping (String) -> Void = { _ in },
-        onEnd: @escaping (_ member: String?, Failure?) throws -> Void
-    ) throws -> Follower {
-        let follower = try Follower(
-            .unpack, try JSON(encoding: unpack), files: [file, output], user: request.worker,
-            addressSpace: FetchWorker.unpackingMemory, loop: loop)
-        var member: String?
-        var failure: Failure?
-        follower.onMessage = { [request] in
-            if let written = $0["written"]?.integer { onWritten(UInt64(max(0, written))) }
-            if let name = $0["unpacked"]?.string { member = name }
-            if let name = $0["removed"]?.string { onRemoved(name) }
-            if let said = $0["failed"] {
-                failure = try said.decode(Failure.self)
-                failure?.subject = request.shown
-            }
-        }
-        follower.onEnd = { [request] words in
-            let crash = words.map { Failure(.image, "unpack", request.shown, $0) }
-            try onEnd(member, failure ?? crash)
-        }
-        return follower
-    }
-
     // MARK: - By URL
 
     private func fetch(_ address: ImageURL, _ known: ImageCache.Entry?, _ expected: Digest?) throws {
         if request.lazySocket != nil, try fetchLazily(address, known, expected) { return }
+        let web = try web()
         let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: expected != nil)
         let arrival = Arrival(self, part, expected)
+        let transfer = Transfer(self, address, web: web, into: part, known: known?.record.validators)
+        transfer.onBytes = { try arrival.advance() }
+        transfer.onReset = arrival.reset
         do {
-            switch try bring(address, part, known, arrival) {
-            case .notModified:
-                arrival.reset()
-                if part.present.count == 0 { PartialFile.remove(part.path) }
-                try use(known!, expected)
+            try transfer.start()
+            let outcome = try transfer.wait()
+            if case .whole = outcome { return try arrival.finish() }
+            arrival.reset()
+            if part.present.count == 0 { PartialFile.remove(part.path) }
+            switch outcome {
+            case .whole: break
+            case .notModified: try use(known!, expected)
             case .failed(let failure, let isAbsence):
-                arrival.reset()
-                if part.present.count == 0 { PartialFile.remove(part.path) }
-                if isAbsence, let known { return try fallBack(to: known, expected, failure) }
-                throw failure
-            case .whole: try arrival.finish()
+                guard isAbsence, let known else { throw failure }
+                try fallBack(to: known, expected, failure)
             }
         } catch let failure as Failure where failure.kind != .fetch {
             arrival.discard()
             // What the host lost when it crashed is not the server's fault.
             if failure.kind == .checksum, part.isOfOtherBoot { return try fetch(address, known, expected) }
             throw failure
-        }
-    }
-
-    private func bring(
-        _ address: ImageURL, _ part: PartialFile, _ known: ImageCache.Entry?, _ arrival: Arrival
-    ) throws -> Transfer.Outcome {
-        let transfer = Transfer(
-            address, request.web, web: web!, loop: loop, into: part, known: known?.record.validators)
-        var outcome: Transfer.Outcome?
-        transfer.onNote = { [self] in say(.note("\(address.shown): \($0)")) }
-        transfer.onBytes = { [self, unowned transfer] in
-            transfer.rate = count($0, part)
-            try arrival.advance()
-            tell(.fetching, part)
-        }
-        transfer.onTrouble = { [self] in tell($0 == nil ? .fetching : .stalled, part, always: true) }
-        transfer.onReset = { arrival.reset() }
-        transfer.onOutcome = { outcome = $0 }
-        try transfer.start()
-        try loop.run { outcome != nil }
-        return outcome!
-    }
-
-    /// Bytes have come; the rate of late.
-    func count(_ bytes: Int, _ part: PartialFile) -> UInt64 {
-        meter.add(bytes)
-        saveSoon(part)
-        return meter.rate
-    }
-
-    /// Also when nothing more comes.
-    private func saveSoon(_ part: PartialFile) {
-        guard saving == nil else { return }
-        saving = loop.after(.milliseconds(20)) { [self] in
-            saving = nil
-            if part.hasUnsaved { try part.save() }
         }
     }
 
@@ -287,14 +201,12 @@ package final class FetchWorker {
             lastModified: "\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)", length: UInt64(status.st_size))
         if expected == nil, let known, known.record.validators == validators { return try use(known, nil) }
         let file = try open(path)
-        let unpacking = try Unpacking(self, file.raw, head)
+        let unpacking = try Unpacking(self, file.raw, UnpackRequest(request, head))
         unpacking.onWritten = { [self] in
             meter.add(Int(clamping: $0) - Int(clamping: meter.count))
             if meter.isDue { say(.progress(FetchProgress(state: .unpacking, done: $0, rate: meter.rate))) }
         }
-        try unpacking.take(whole: file, UInt64(status.st_size), expected) { digest, member in
-            record(validators, digest, packer: head.packer, member: member)
-        }
+        try unpacking.take(whole: file, UInt64(status.st_size), expected, validators, packer: head.packer)
     }
 
     // MARK: - Into the cache
@@ -325,9 +237,13 @@ package final class FetchWorker {
 
     /// Gives the finished file its name, and tells of it; then makes sure of what is only in memory yet.
     func publish(
-        _ path: String, begun: Int64, record: ImageCache.Record, announce: (DiskImage) throws -> Void,
-        content: () throws -> Digest? = { nil }
+        _ path: String, begun: Int64, record: ImageCache.Record, _ digesting: Digesting? = nil
     ) throws {
+        // A machine's disk keeps the name that it was told.
+        if !isServing, try isThere(record) {
+            unlink(path)
+            return
+        }
         var record = record
         record.image = try inspect(path)
         record.image.path = diskPath(record.validators, begun: begun)
@@ -342,15 +258,15 @@ package final class FetchWorker {
             throw Failure(.host, "rename to", record.image.path, error)
         }
         PartialFile.remove(cache.partPath(stem))
-        try announce(record.image)
-        record.content = try content()
+        say(isServing ? .whole : .ready(record.image))
+        record.content = try digesting?.wait()
         if withExtendedLifetime(file, { fdatasync(file.raw) }) == 0 { record.boot = nil }
         // It is there and right, whether or not this can be said as well.
         try? cache.write(record, for: record.image.path)
     }
 
     /// The same bytes under another tag or date: one copy is enough.
-    func isThere(_ record: ImageCache.Record) throws -> Bool {
+    private func isThere(_ record: ImageCache.Record) throws -> Bool {
         guard let digest = record.digest, var there = cache.newest(stem, of: request.shown, with: digest) else {
             return false
         }
@@ -362,6 +278,11 @@ package final class FetchWorker {
         say(.ready(there.record.image))
         return true
     }
+}
+
+extension HeldDescriptor {
+    /// Also a block device's.
+    var size: UInt64 { UInt64(max(0, lseek(raw, 0, SEEK_END))) }
 }
 
 extension ImageCache.Entry {
@@ -381,9 +302,7 @@ struct Meter {
         sinceLast &+= UInt64(max(0, bytes))
         let now = ContinuousClock.now
         guard now - last >= .milliseconds(250) else { return }
-        let parts = (now - last).components
-        let seconds = Double(parts.seconds) + Double(parts.attoseconds) / 1e18
-        let current = Double(sinceLast) / seconds
+        let current = Double(sinceLast) / ((now - last) / .seconds(1))
         rate = count == sinceLast ? UInt64(current) : UInt64(Double(rate) * 0.6 + current * 0.4)
         (last, sinceLast) = (now, 0)
     }

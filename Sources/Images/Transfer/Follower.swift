@@ -5,60 +5,61 @@ import Values
 
 /// A process that reads a file behind whoever writes it: told how far it may read, it tells what it found. It has
 /// nothing but the files that it is given, and runs as nobody where it reads what strangers made.
-final class Follower {
-    private let loop: EventLoop
+class Follower {
+    let worker: FetchWorker
     private var pid: pid_t = 0
-    private var outlet: Outlet!
+    private let outlet: Outlet
     private let input: Descriptor
     private var isStopped = false
-    private(set) var status: ExitStatus?
-    private var words: WordReader?
+    private var status: ExitStatus?
     private var lastWords = ""
     private var told: UInt64 = 0
     private var sent: UInt64 = 0
     private var isWhole = false
     private var hasSentEnd = false
 
-    var onMessage: (JSON) throws -> Void = { _ in }
-    /// It ended; in order, unless there are words about how.
-    var onEnd: (String?) throws -> Void = { _ in }
-
     /// Somebody killed it, or the kernel did for want of memory: what it worked on is as good as before.
     struct WasKilled: Error { var words: String }
 
     init(
-        _ verb: Verb, _ settings: JSON, files: [Int32], user: User? = nil, addressSpace: UInt64 = 0, loop: EventLoop
+        _ worker: FetchWorker, _ verb: Verb, _ settings: JSON, files: [Int32], user: User? = nil,
+        addressSpace: UInt64 = 0
     ) throws {
-        self.loop = loop
-        let (theirInput, ourEnd) = try Descriptor.pipe()
-        let (ourReading, theirOutput) = try Descriptor.pipe()
-        let (reading, errors) = try Descriptor.pipe()
-        input = Descriptor(ourEnd)
-        defer { for theirs in [theirInput, theirOutput, errors] { close(theirs) } }
+        self.worker = worker
+        let (theirInput, ours) = try Descriptor.pipe()
+        defer { close(theirInput) }
+        input = Descriptor(ours)
+        outlet = Outlet(ours, loop: worker.loop) {}
         try input.setNonBlocking()
-        outlet = Outlet(ourEnd, loop: loop) {}
         outlet.onEmpty = { [unowned self] in flush() }
         var command = Command(program: "/proc/self/exe", arguments: [verb.rawValue, settings.text])
         command.user = user
         command.addressSpace = addressSpace
-        words = WordReader(reading, loop: loop) { [unowned self] in lastWords = $0 }
-        let messages = WordReader(ourReading, loop: loop) { [weak self] line in
-            if let message = try? JSON(parsing: line) { try self?.onMessage(message) }
-        }
         pid = try command.start(
-            in: loop, .init(input: theirInput, output: theirOutput, error: errors, passed: files), kind: .image
-        ) { [self] status in
-            self.status = status
-            loop.unwatch(ourEnd)
-            try messages.finish()
-            try words?.finish()
-            if isStopped { return }
-            let said = lastWords.isEmpty ? "\(status)" : lastWords
-            let words = "\(verb.rawValue)ing ended with \(said)"
-            if status == .signal(SIGKILL) { throw WasKilled(words: words) }
-            try onEnd(status == .code(0) ? nil : words)
-        }
+            in: worker.loop, input: theirInput, passing: files,
+            onLine: { [weak self] line in
+                guard let self, !isStopped, let message = try? JSON(parsing: line) else { return }
+                try take(message)
+            },
+            onWords: { [weak self] in self?.lastWords = $0 },
+            onExit: { [self] status in
+                self.status = status
+                worker.loop.unwatch(ours)
+                if isStopped { return }
+                let said = lastWords.isEmpty ? "\(status)" : lastWords
+                let words = "\(verb.rawValue)ing ended with \(said)"
+                if status == .signal(SIGKILL) { throw WasKilled(words: words) }
+                try end(status == .code(0) ? nil : words)
+            })
     }
+
+    /// What it says.
+    func take(_ message: JSON) throws {}
+
+    /// It ended; in order, unless there are words about how.
+    func end(_ words: String?) throws {}
+
+    var hasEnded: Bool { status != nil }
 
     /// How far the file is there. Who is slow is told the latest, and not all of it.
     func tell(_ frontier: UInt64) {
@@ -74,7 +75,7 @@ final class Follower {
     }
 
     private func flush() {
-        if outlet.isWaiting || status != nil { return }
+        if outlet.isWaiting || hasEnded { return }
         if told > sent {
             sent = told
             outlet.send(withUnsafeBytes(of: told.littleEndian) { Array($0) })
@@ -87,9 +88,7 @@ final class Follower {
 
     func stop() {
         isStopped = true
-        // Who listened may be gone before what is in the pipe has been read.
-        onMessage = { _ in }
-        if status == nil { kill(pid, SIGKILL) }
+        if !hasEnded { kill(pid, SIGKILL) }
     }
 }
 
@@ -128,6 +127,27 @@ struct FollowedFile: ~Copyable {
         }
         let value = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         if value == .max { isWhole = true } else { frontier = value }
+    }
+}
+
+extension Command {
+    /// Starts it as a part of this program that tells what it does by lines.
+    func start(
+        in loop: EventLoop, input: Int32, passing files: [Int32] = [], onLine: @escaping (String) throws -> Void,
+        onWords: @escaping (String) -> Void, onExit: @escaping (ExitStatus) throws -> Void
+    ) throws -> pid_t {
+        let (lines, output) = try Descriptor.pipe()
+        let (words, errors) = try Descriptor.pipe()
+        defer { for theirs in [output, errors] { close(theirs) } }
+        let readers = [
+            WordReader(lines, loop: loop, onLine: onLine), WordReader(words, loop: loop, onLine: onWords),
+        ]
+        return try start(
+            in: loop, .init(input: input, output: output, error: errors, passed: files), kind: .image
+        ) { status in
+            for reader in readers { try reader.finish() }
+            try onExit(status)
+        }
     }
 }
 

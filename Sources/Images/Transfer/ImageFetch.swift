@@ -15,7 +15,7 @@ package final class ImageFetch {
     private var started = ContinuousClock.now
     private var deaths = 0
     private var result: Result<DiskImage, Failure>?
-    private(set) var image: DiskImage?
+    private var image: DiskImage? { try? result?.get() }
 
     /// How far it is, while a machine runs on it.
     package private(set) var progress: FetchProgress?
@@ -34,21 +34,15 @@ package final class ImageFetch {
         hasEnded = false
         started = .now
         let (theirInput, ours) = try Descriptor.pipe()
-        let (reading, theirOutput) = try Descriptor.pipe()
-        let (words, theirErrors) = try Descriptor.pipe()
-        defer { for theirs in [theirInput, theirOutput, theirErrors] { close(theirs) } }
+        defer { close(theirInput) }
         let writing = Descriptor(ours)
-        let events = WordReader(reading, loop: loop) { [unowned self] in take($0) }
-        let errors = WordReader(words, loop: loop) { [log] in log.verbose("fetch: \($0)") }
-        let command = Command(program: "/proc/self/exe", arguments: [Verb.fetch.rawValue])
-        pid = try command.start(
-            in: loop, .init(input: theirInput, output: theirOutput, error: theirErrors), kind: .image
-        ) { [self] status in
-            try events.finish()
-            try errors.finish()
-            hasEnded = true
-            try ended(status)
-        }
+        pid = try Command(program: "/proc/self/exe", arguments: [Verb.fetch.rawValue]).start(
+            in: loop, input: theirInput, onLine: { [unowned self] in take($0) },
+            onWords: { [log] in log.verbose("fetch: \($0)") },
+            onExit: { [self] status in
+                hasEnded = true
+                try ended(status)
+            })
         // A pipe holds more than any request.
         try writing.writeAll(Array("\(try JSON(encoding: request).text)\n".utf8))
     }
@@ -77,20 +71,18 @@ package final class ImageFetch {
 
     private func succeed(_ image: DiskImage) {
         display.end(image)
-        self.image = image
         if result == nil { result = .success(image) }
     }
 
     private func fail(_ failure: Failure) {
         display.end(nil)
-        if result == nil { result = .failure(failure) } else if isServed { becomeWrong(failure) }
-    }
-
-    private func becomeWrong(_ failure: Failure) {
-        if progress?.state == .wrong || progress?.state == .whole { return }
-        if progress == nil { progress = FetchProgress() }
-        progress?.state = .wrong
-        onWrong(failure)
+        if result == nil {
+            result = .failure(failure)
+        } else if isServed, progress?.state != .wrong, progress?.state != .whole {
+            progress = progress ?? FetchProgress()
+            progress?.state = .wrong
+            onWrong(failure)
+        }
     }
 
     /// A machine reads it from the fetching process.
@@ -176,8 +168,7 @@ final class ProgressDisplay {
         isOver = true
         log.showPassing(nil)
         guard let image, let last, image.served == nil else { return }
-        let parts = (ContinuousClock.now - started).components
-        let seconds = max(0.001, Double(parts.seconds) + Double(parts.attoseconds) / 1e18)
+        let seconds = max(0.001, (ContinuousClock.now - started) / .seconds(1))
         let rate = ByteCount(UInt64(Double(max(last.done, 1)) / seconds))
         let time = seconds < 10 ? "\(Double(Int(seconds * 10)) / 10) s" : Elapsed.duration(seconds)
         log.note("fetched \(name): \(ByteCount(last.done)) in \(time), \(rate)/s")

@@ -21,26 +21,26 @@ final class Transfer {
         /// Somebody waits for it.
         let isWanted: Bool
 
-        init(_ range: (from: UInt64, to: UInt64?), isWanted: Bool = false) {
-            position = range.from
-            limit = range.to
+        init(_ position: UInt64, _ limit: UInt64?, isWanted: Bool = false) {
+            self.position = position
+            self.limit = limit
             self.isWanted = isWanted
         }
     }
 
+    private let worker: FetchWorker
     private let address: ImageURL
-    private let settings: WebSettings
     private let web: Web
-    private let loop: EventLoop
-    let part: PartialFile
+    private let part: PartialFile
     /// What is in the cache already, to be fetched only if the server has another one now.
     private let known: Validators?
     private var connections: [Connection] = []
     /// In a row, without a byte more than there ever were.
     private var failures = 0
-    private var most: UInt64 = 0
+    private var most: UInt64
     private var retry: EventLoop.Timer?
-    private var isOver = false
+    private var saving: EventLoop.Timer?
+    private var outcome: Outcome?
     private var servesRanges = true
     private var hasAnswer = false
     /// Why an answer was cut off.
@@ -49,33 +49,28 @@ final class Transfer {
     private var splitTimer: EventLoop.Timer?
 
     /// Bytes have come.
-    var onBytes: (_ count: Int) throws -> Void = { _ in }
+    var onBytes: () throws -> Void = {}
     /// What was there is worth nothing: it begins anew.
     var onReset: () throws -> Void = {}
-    var onNote: (String) -> Void = { _ in }
-    var onOutcome: (Outcome) throws -> Void = { _ in }
-    /// The link is down, for this reason, or up again.
-    var onTrouble: (String?) -> Void = { _ in }
 
     /// Fetches only what it is asked for, and the rest when nobody asks.
     private var isLazy = false
     private var wanted: [Range<UInt64>] = []
     private var lastWanted: Range<UInt64>?
 
-    init(
-        _ address: ImageURL, _ settings: WebSettings, web: Web, loop: EventLoop, into part: PartialFile,
-        known: Validators?
-    ) {
+    init(_ worker: FetchWorker, _ address: ImageURL, web: Web, into part: PartialFile, known: Validators?) {
+        self.worker = worker
         self.address = address
-        self.settings = settings
-        self.web = web
-        self.loop = loop
         self.part = part
         self.known = known
+        self.web = web
+        most = part.present.count
     }
 
+    private var settings: WebSettings { worker.request.web }
+    private var loop: EventLoop { worker.loop }
+
     func start() throws {
-        most = part.present.count
         if address.isFTP { return try askFTP() }
         if part.isWhole {
             // It can only be asked about by what tells it from others.
@@ -83,6 +78,17 @@ final class Transfer {
             try begin(anew: Validators())
         }
         try next()
+    }
+
+    /// The part's record is what the server has, and the server serves ranges: that was seen already.
+    func startLazily() throws {
+        (isLazy, hasAnswer) = (true, true)
+        try next()
+    }
+
+    func wait() throws -> Outcome {
+        try loop.run { outcome != nil }
+        return outcome!
     }
 
     private func begin(anew validators: Validators) throws {
@@ -98,20 +104,13 @@ final class Transfer {
         if hadSome { try onReset() }
     }
 
-    /// The part's record is what the server has, and the server serves ranges: that was seen already.
-    func startLazily() throws {
-        (isLazy, hasAnswer) = (true, true)
-        most = part.present.count
-        try next()
-    }
-
     // MARK: - Asking
 
     /// All of it is here, but is it still what the server has?
     private func askAgain() throws {
         // A byte of it: not every server that signs addresses lets others ask without content.
         let request = try WebRequest(address, in: web, range: (0, 1), patience: patience)
-        let connection = Connection((0, nil))
+        let connection = Connection(0, nil)
         connection.request = request
         connections = [connection]
         request.onHead = { _ in false }
@@ -137,7 +136,7 @@ final class Transfer {
             now.isDateStrong = now.lastModified != nil
             if let known, now.length != nil, now.isSameFile(as: known) { return try finish(.notModified) }
             if part.present.count > 0, now.lastModified == nil || !now.isSameFile(as: part.record.validators) {
-                onNote(Transfer.wasChanged)
+                note(Transfer.wasChanged)
                 try begin(anew: now)
             } else if part.present.count == 0 {
                 try part.reset(now)
@@ -151,9 +150,9 @@ final class Transfer {
 
     /// Puts those to work that have nothing to do.
     private func next() throws {
-        if isOver || retry != nil { return }
+        if outcome != nil || retry != nil { return }
         if hasAnswer, part.isWhole { return try finish(.whole) }
-        while connections.count < allowed, let work = nextWork() { try open(work.range, isWanted: work.isWanted) }
+        while connections.count < allowed, let connection = nextConnection() { try open(connection) }
     }
 
     /// The first answer tells what the server can do.
@@ -162,22 +161,17 @@ final class Transfer {
         return isLazy ? 3 : splitting.connections
     }
 
-    private struct Work {
-        var range: (from: UInt64, to: UInt64?)
-        var isWanted = false
-    }
-
-    private func nextWork() -> Work? {
+    private func nextConnection() -> Connection? {
         guard let length = part.length else {
-            return connections.isEmpty ? Work(range: (part.frontier, nil)) : nil
+            return connections.isEmpty ? Connection(part.frontier, nil) : nil
         }
-        if isLazy { return nextLazyWork(length) }
+        if isLazy { return nextLazyConnection(length) }
         guard let gap = freeGap(from: 0, length) else { return nil }
         // One connection alone takes all that is missing up to what is there already.
         if splitting.connections == 1 {
-            return Work(range: (gap.lowerBound, gap.upperBound == length ? nil : gap.upperBound))
+            return Connection(gap.lowerBound, gap.upperBound == length ? nil : gap.upperBound)
         }
-        return Work(range: (gap.lowerBound, min(gap.upperBound, gap.lowerBound + Splitting.window)))
+        return Connection(gap.lowerBound, min(gap.upperBound, gap.lowerBound + Splitting.window))
     }
 
     /// Missing, and nobody's task yet.
@@ -189,16 +183,15 @@ final class Transfer {
         return taken.gap(from: place, limit: length)
     }
 
-    private func open(_ range: (from: UInt64, to: UInt64?), isWanted: Bool) throws {
-        var range = range
+    private func open(_ connection: Connection) throws {
         // Bytes that nothing tells from those of another file can't be gone on from.
         if part.present.count > 0, part.record.validators.condition == nil {
             try begin(anew: Validators())
-            range = (0, nil)
+            (connection.position, connection.limit) = (0, nil)
         }
-        let connection = Connection(range, isWanted: isWanted)
         connections.append(connection)
-        let isFresh = range.from == 0 && range.to == nil && part.present.count == 0
+        let (from, to) = (connection.position, connection.limit)
+        let isFresh = from == 0 && to == nil && part.present.count == 0
         var conditions: [String] = []
         if !address.isFTP {
             if !hasAnswer, let known, isFresh {
@@ -210,7 +203,7 @@ final class Transfer {
             }
         }
         let request = try WebRequest(
-            address, in: web, range: isFresh ? nil : range, conditions: conditions, patience: patience)
+            address, in: web, range: isFresh ? nil : (from, to), conditions: conditions, patience: patience)
         connection.request = request
         request.onHead = { [unowned self, unowned connection] in try accept($0, connection) }
         request.onBody = { [unowned self, unowned connection] in try take($0, connection) }
@@ -251,7 +244,7 @@ final class Transfer {
             servesRanges = false
             // What others bring can't be trusted any more, or need not be brought twice.
             cancel(allBut: connection)
-            onNote(isSame ? "the server can't go on in the middle of a file: beginning again" : Transfer.wasChanged)
+            note(isSame ? "the server can't go on in the middle of a file: beginning again" : Transfer.wasChanged)
         }
         (connection.position, connection.limit) = (0, nil)
         try begin(anew: now)
@@ -268,7 +261,7 @@ final class Transfer {
             now.isSameFile(as: part.record.validators) || part.present.count == 0 && connections.count == 1
         else {
             let isSame = now.isSameFile(as: part.record.validators)
-            onNote(
+            note(
                 isSame ? "the server answers with another range than asked for: beginning again" : Transfer.wasChanged)
             servesRanges = false
             cancel(allBut: connection)
@@ -296,17 +289,20 @@ final class Transfer {
             connection.position += UInt64(count)
             if part.present.count > most {
                 most = part.present.count
-                if failures > 0 { onTrouble(nil) }
+                if failures > 0 { worker.tell(.fetching, part, always: true) }
                 failures = 0
             }
-            try onBytes(count)
+            worker.meter.add(count)
+            saveSoon()
+            try onBytes()
+            worker.tell(.fetching, part)
         }
         // The rest is another connection's.
         return count == bytes.count && limit.map { connection.position < $0 || $0 == part.length } ?? true
     }
 
     private func end(_ connection: Connection, _ failure: WebFailure?) throws {
-        guard connections.contains(where: { $0 === connection }), !isOver else { return }
+        guard connections.contains(where: { $0 === connection }), outcome == nil else { return }
         connections.removeAll { $0 === connection }
         let status = connection.request?.head.status ?? 0
         if !address.isFTP, status == 304, connection.isConditional { return try finish(.notModified) }
@@ -337,7 +333,7 @@ final class Transfer {
     // MARK: - Failures
 
     private func recover(from failure: WebFailure) throws {
-        if isOver { return }
+        if outcome != nil { return }
         // The others of this moment have met the same fate, or can go on by themselves.
         if !connections.isEmpty, failure.isPassing {
             splitting.connections = max(1, min(splitting.connections, connections.count))
@@ -357,8 +353,8 @@ final class Transfer {
         }
         let wait = settings.sleep + settings.tick * Double(min(failures, 60) - 1)
         let words = "\(failure.words); trying again in \(Int(wait.rounded(.up))) s"
-        onTrouble(failure.words)
-        onNote(mustGoOn ? words : words + " (\(failures + 1) of \(tries))")
+        worker.tell(.stalled, part, always: true)
+        note(mustGoOn ? words : words + " (\(failures + 1) of \(tries))")
         try part.save()
         loop.cancel(retry)
         retry = loop.after(.seconds(wait)) { [unowned self] in
@@ -368,12 +364,22 @@ final class Transfer {
     }
 
     private func finish(_ outcome: Outcome) throws {
-        if isOver { return }
-        isOver = true
+        if self.outcome != nil { return }
+        self.outcome = outcome
         loop.cancel(splitTimer)
         cancel()
         try part.save()
-        try onOutcome(outcome)
+    }
+
+    private func note(_ text: String) { say(.note("\(address.shown): \(text)")) }
+
+    /// Also when nothing more comes.
+    private func saveSoon() {
+        if saving != nil { return }
+        saving = loop.after(.milliseconds(20)) { [self] in
+            saving = nil
+            if part.hasUnsaved { try part.save() }
+        }
     }
 
     // MARK: - More connections
@@ -420,7 +426,7 @@ final class Transfer {
         try next()
     }
 
-    private func nextLazyWork(_ length: UInt64) -> Work? {
+    private func nextLazyConnection(_ length: UInt64) -> Connection? {
         wanted.removeAll { part.present.contains($0) }
         for range in wanted {
             // Whole pages, and what will probably be read next.
@@ -430,7 +436,7 @@ final class Transfer {
             reach = goesOn ? min(reach * 2, Transfer.largest) : Transfer.smallest
             let end = min(gap.upperBound, max(gap.lowerBound + reach, (range.upperBound + 0xffff) & ~0xffff))
             lastWanted = gap.lowerBound..<end
-            return Work(range: (gap.lowerBound, end), isWanted: true)
+            return Connection(gap.lowerBound, end, isWanted: true)
         }
         // The rest comes when nobody waits, on two connections, so that there is room for who comes; and slowly as long
         // as somebody asks again and again.
@@ -446,15 +452,10 @@ final class Transfer {
             return nil
         }
         lastUnasked = now
-        return freeGap(from: 0, length).map {
-            Work(range: ($0.lowerBound, min($0.upperBound, $0.lowerBound + background)))
-        }
+        // About a quarter of a second's worth.
+        let much = min(Transfer.largest * 2, max(Transfer.smallest, worker.meter.rate / 4 & ~0xffff))
+        return freeGap(from: 0, length).map { Connection($0.lowerBound, min($0.upperBound, $0.lowerBound + much)) }
     }
-
-    /// About a quarter of a second's worth.
-    private var background: UInt64 { min(Transfer.largest * 2, max(Transfer.smallest, rate / 4 & ~0xffff)) }
-    /// Bytes a second, of late.
-    var rate: UInt64 = 4 << 20
 }
 
 /// Whether more connections help: they are tried, and kept if more comes with them.
@@ -479,8 +480,7 @@ private struct Splitting {
         rounds += 1
         // The first second is the time in which a connection finds its speed; a new one needs it as well.
         if rounds % 2 == 1 { return false }
-        let parts = (ContinuousClock.now - before.time).components
-        let seconds = Double(parts.seconds) + Double(parts.attoseconds) / 1e18
+        let seconds = (ContinuousClock.now - before.time) / .seconds(1)
         let rate = Double(count - min(count, before.count)) / max(seconds, 0.001)
         if let best, rate < best * 1.15 {
             isSettled = true

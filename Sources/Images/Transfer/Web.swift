@@ -8,7 +8,7 @@ import Values
 final class Web {
     fileprivate let multi: OpaquePointer
     fileprivate let settings: WebSettings
-    private let loop: EventLoop
+    fileprivate let loop: EventLoop
     private var timer: EventLoop.Timer?
     private var running: [UnsafeMutableRawPointer: WebRequest] = [:]
     /// What a handler threw, while libcurl was on the stack.
@@ -135,6 +135,7 @@ final class WebRequest {
     private static let mostRedirects = 10
     private var fields: [String: String] = [:]
     fileprivate private(set) var isOver = false
+    private var failure: WebFailure?
     private(set) var head = Head()
     private var hasHead = false
 
@@ -214,6 +215,12 @@ final class WebRequest {
     deinit {
         ccurl_easy_free(easy)
         ccurl_list_free(list)
+    }
+
+    /// Until all of the answer has come; why not, if it did not.
+    func wait() throws -> WebFailure? {
+        try web.loop.run { isOver }
+        return failure
     }
 
     /// No more of it is wanted, and nothing more will be said.
@@ -304,6 +311,7 @@ final class WebRequest {
 
     private func finish(_ failure: WebFailure?) throws {
         isOver = true
+        self.failure = failure
         let tell = onEnd
         forget()
         try tell(failure)

@@ -20,6 +20,14 @@ package struct UnpackRequest: Codable {
     var needsSeeking = false
 }
 
+extension UnpackRequest {
+    init(_ request: FetchRequest, _ head: DiskHead, folder: String? = nil, excluded: [String] = []) {
+        self.init(
+            member: request.member, folder: folder, maxSize: request.maxSize, excluded: excluded, isGzip: head.isGzip,
+            needsSeeking: head.needsSeeking)
+    }
+}
+
 /// Reads a packed file as it comes, and writes the disk that is in it: in a process of its own, with no right to anything
 /// but the two files, since it reads what strangers made.
 package final class Unpacker {
@@ -84,14 +92,9 @@ package final class Unpacker {
 
     private func read(_ bytes: UnsafeMutablePointer<UnsafeRawPointer?>) -> Int {
         do {
-            if let gzip {
-                let unpacked = try gzip.read { [self] () throws(Errno) in try readPacked() }
-                bytes.pointee = unpacked.baseAddress
-                return unpacked.count
-            }
-            let packed = try readPacked()
-            bytes.pointee = packed.baseAddress
-            return packed.count
+            let content = try gzip?.read(readPacked) ?? readPacked()
+            bytes.pointee = content.baseAddress
+            return content.count
         } catch {
             readFailure = (error as? Gzip.Broken)?.words ?? "it can't be read: \(error)"
             return -1
@@ -132,25 +135,18 @@ package final class Unpacker {
             let isSingle = carchive_is_single(archive)
             guard isFile || isSingle else { continue }
             let member = name.map { String(cString: $0) } ?? "?"
-            if isSingle {
+            if isSingle || request.member.map({ matches(member, $0) }) == true {
                 try extract(archive, head: try readHead(archive), size: size)
                 disks = [member]
                 break
             }
-            if let wanted = request.member {
-                guard matches(member, wanted) else {
-                    others.append(member)
-                    continue
-                }
-                try extract(archive, head: try readHead(archive), size: size)
-                disks = [member]
-                break
+            if request.member != nil {
+                others.append(member)
+                continue
             }
             if let folder = request.folder {
-                if !Unpacker.plain(member).hasPrefix(folder + "/") || request.excluded.contains(Unpacker.plain(member))
-                {
-                    continue
-                }
+                let plain = Unpacker.plain(member)
+                if !plain.hasPrefix(folder + "/") || request.excluded.contains(plain) { continue }
                 if let gone = Unpacker.removal(member) {
                     sayMessage(["removed": .string(gone)])
                     continue
@@ -203,35 +199,36 @@ package final class Unpacker {
 
     // MARK: - Writing it
 
+    /// The first blocks of a file.
     private struct Head {
-        var bytes: [UInt8] = []
-        /// Where the next block begins; those before it are in the bytes, unless they are holes.
+        var blocks: [(bytes: [UInt8], offset: UInt64)] = []
+        /// Where the next block begins.
         var length: UInt64 = 0
         var isAll = false
-        /// A block that begins farther away.
-        var beyond: (bytes: [UInt8], offset: UInt64)?
+
+        /// Holes of a sparse member are zeros.
+        var bytes: [UInt8] {
+            var bytes: [UInt8] = []
+            for block in blocks where block.offset < UInt64(DiskHead.size) {
+                bytes += [UInt8](repeating: 0, count: max(0, Int(block.offset) - bytes.count)) + block.bytes
+            }
+            return bytes
+        }
     }
 
     /// Enough of the file to see what it is.
     private func readHead(_ archive: OpaquePointer) throws -> Head {
         var head = Head()
-        while head.bytes.count < DiskHead.size {
+        var count = 0
+        // Blocks of a sparse member can overlap, or be empty.
+        while head.length < UInt64(DiskHead.size), count < DiskHead.size {
             guard let (block, offset) = try nextBlock(archive) else {
                 head.isAll = true
                 break
             }
-            try checkSize(offset + UInt64(block.count))
-            head.length = offset + UInt64(block.count)
-            // A hole of a sparse member.
-            let place = UInt64(head.bytes.count)
-            if offset > place {
-                head.bytes += [UInt8](repeating: 0, count: Int(min(offset, UInt64(DiskHead.size)) - min(place, offset)))
-            }
-            if offset == UInt64(head.bytes.count) {
-                head.bytes += block
-            } else {
-                head.beyond = (Array(block), offset)
-            }
+            head.length = max(head.length, offset + UInt64(block.count))
+            count += block.count
+            if !block.isEmpty { head.blocks.append((Array(block), offset)) }
         }
         return head
     }
@@ -245,17 +242,16 @@ package final class Unpacker {
         // A wrong checksum in a zip or 7z is only a warning to it.
         if result != ARCHIVE_OK { throw problem(archive) }
         guard offset >= 0, offset < Int64.max / 2 else { throw failed("it is broken: a block at \(offset)") }
+        try checkSize(UInt64(offset) + UInt64(size))
         return (UnsafeRawBufferPointer(start: bytes, count: size), UInt64(offset))
     }
 
     private func extract(_ archive: OpaquePointer, head: Head, size: Int64) throws {
         // A hole at its end has no block.
         var length = max(head.length, UInt64(max(0, size)))
-        try head.bytes.withUnsafeBytes { try write($0, at: 0) }
-        if let (bytes, offset) = head.beyond { try bytes.withUnsafeBytes { try write($0, at: offset) } }
+        for block in head.blocks { try block.bytes.withUnsafeBytes { try write($0, at: block.offset) } }
         if !head.isAll {
             while let (block, offset) = try nextBlock(archive) {
-                try checkSize(offset + UInt64(block.count))
                 try write(block, at: offset)
                 length = max(length, offset + UInt64(block.count))
                 if length >= told + (8 << 20) { try tell(length) }
@@ -316,17 +312,8 @@ package final class Unpacker {
     }
 
     private func put(_ block: UnsafeRawBufferPointer, _ range: Range<Int>, _ offset: UInt64) throws(Failure) {
-        var place = range.lowerBound
-        do throws(Errno) {
-            while place < range.upperBound {
-                place += try Errno.check {
-                    pwrite(
-                        output.raw, block.baseAddress! + place, range.upperBound - place, off_t(offset) + off_t(place))
-                }
-            }
-        } catch {
-            throw full(error)
-        }
+        let bytes = UnsafeRawBufferPointer(rebasing: block[range])
+        do throws(Errno) { try output.write(bytes, at: offset + UInt64(range.lowerBound)) } catch { throw full(error) }
     }
 }
 
@@ -373,35 +360,5 @@ private final class Gzip {
             packed = UnsafeRawBufferPointer(rebasing: packed[used...])
             if made > 0 { return UnsafeRawBufferPointer(rebasing: output[..<made]) }
         }
-    }
-}
-
-/// Reads a file as it comes, and tells its digest.
-package enum DigestWorker {
-    struct Request: Codable {
-        var algorithm: DigestAlgorithm
-        var from: DigestState?
-    }
-
-    private static let keepEvery: UInt64 = 32 << 20
-
-    package static func run(_ operand: String) throws -> Int32 {
-        let request = try JSON(parsing: operand).decode(Request.self)
-        var file = FollowedFile()
-        var digester = try Digester(request.algorithm, from: request.from)
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
-        defer { buffer.deallocate() }
-        var kept = digester.offset
-        while true {
-            let count = try file.read(at: digester.offset, into: buffer)
-            if count == 0 { break }
-            digester.add(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
-            if digester.offset >= kept + keepEvery {
-                kept = digester.offset
-                sayMessage(["state": try JSON(encoding: digester.kept)])
-            }
-        }
-        sayMessage(["digest": try JSON(encoding: digester.digest)])
-        return 0
     }
 }
