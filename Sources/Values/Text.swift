@@ -52,6 +52,10 @@ extension String {
 
     package func padded(to width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
 
+    package func replacing(_ replacements: [Character: String]) -> String {
+        map { replacements[$0] ?? String($0) }.joined()
+    }
+
     /// How many letters must be added, dropped or changed to make the other.
     func distance(to other: String) -> Int {
         let (from, to) = (Array(self), Array(other))
