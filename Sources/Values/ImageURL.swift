@@ -18,12 +18,13 @@ package struct ImageURL: Codable, Equatable {
     package var isFTP: Bool { scheme.hasPrefix("ftp") }
     static let schemes = ["http", "https", "ftp", "ftps", "file"]
 
-    private var parts: (before: Substring, host: Substring, path: Substring, query: Substring) {
+    /// All of the text; the login with its `@`.
+    private var parts: (before: Substring, login: Substring, host: Substring, path: Substring, query: Substring) {
         let start = text.index(text.startIndex, offsetBy: scheme.count + 3)
         let end = text[start...].firstIndex { "/?#".contains($0) } ?? text.endIndex
         let query = text[end...].firstIndex { "?#".contains($0) } ?? text.endIndex
-        let host = text[start..<end].lastIndex(of: "@").map { text[text.index(after: $0)..<end] } ?? text[start..<end]
-        return (text[..<start], host, text[end..<query], text[query...])
+        let host = text[start..<end].lastIndex(of: "@").map(text.index(after:)) ?? start
+        return (text[..<start], text[start..<host], text[host..<end], text[end..<query], text[query...])
     }
 
     /// What can't be asked for at all.
@@ -63,18 +64,14 @@ package struct ImageURL: Codable, Equatable {
 
     /// The same with the login of another, if it has none.
     package func withLogin(of other: ImageURL) -> ImageURL {
-        let (ours, theirs) = (parts, other.parts)
-        let login = other.text[theirs.before.endIndex..<theirs.host.startIndex]
-        guard ours.before.endIndex == ours.host.startIndex, !login.isEmpty else { return self }
-        var result = self
-        result.text = "\(ours.before)\(login)\(ours.host)\(ours.path)\(ours.query)"
-        return result
+        parts.login.isEmpty ? with(login: other.parts.login, suffix: "") : self
     }
 
     /// Another file in the same folder.
-    package func adding(_ suffix: String) -> ImageURL {
+    package func adding(_ suffix: String) -> ImageURL { with(login: parts.login, suffix: suffix) }
+
+    private func with(login: Substring, suffix: String) -> ImageURL {
         let parts = parts
-        let login = text[parts.before.endIndex..<parts.host.startIndex]
         var result = self
         result.text = "\(parts.before)\(login)\(parts.host)\(parts.path)\(suffix)\(parts.query)"
         return result
