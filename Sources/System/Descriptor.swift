@@ -1,9 +1,9 @@
 import CLinux
 import Glibc
 
-/// A descriptor that is only to stay open, for arrays and optionals, which can't hold what is closed once.
+/// A descriptor for arrays, optionals and closures, which can't hold what is closed once.
 package final class HeldDescriptor {
-    private let descriptor: Descriptor
+    let descriptor: Descriptor
     package init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
     package var raw: Int32 { descriptor.raw }
 }
@@ -51,14 +51,12 @@ package struct Descriptor: ~Copyable {
         return all
     }
 
-    /// Writes what it can at once; returns how much that was.
-    func write(_ bytes: ArraySlice<UInt8>) throws(Errno) -> Int {
-        try Errno.check { bytes.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) } }
-    }
-
     package func writeAll(_ bytes: [UInt8]) throws(Errno) {
         var rest = bytes[...]
-        while !rest.isEmpty { rest = rest.dropFirst(try write(rest)) }
+        while !rest.isEmpty {
+            let count = try Errno.check { rest.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) } }
+            rest = rest.dropFirst(count)
+        }
     }
 
     package func setNonBlocking() throws(Errno) {

@@ -46,7 +46,7 @@ final class Follower {
             if let message = try? JSON(parsing: line) { try self?.onMessage(message) }
         }
         pid = try command.start(
-            in: loop, .init(input: theirInput, output: theirOutput, error: errors, passed: files), kind: .image
+            in: loop, input: theirInput, output: theirOutput, error: errors, passed: files, kind: .image
         ) { [self] status in
             self.status = status
             loop.unwatch(ourEnd)

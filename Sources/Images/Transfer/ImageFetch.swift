@@ -42,7 +42,7 @@ package final class ImageFetch {
         let errors = WordReader(words, loop: loop) { [log] in log.verbose("fetch: \($0)") }
         let command = Command(program: "/proc/self/exe", arguments: [Verb.fetch.rawValue])
         pid = try command.start(
-            in: loop, .init(input: theirInput, output: theirOutput, error: theirErrors), kind: .image
+            in: loop, input: theirInput, output: theirOutput, error: theirErrors, kind: .image
         ) { [self] status in
             try events.finish()
             try errors.finish()

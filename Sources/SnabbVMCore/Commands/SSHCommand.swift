@@ -11,17 +11,14 @@ enum SSHCommand {
     private static let firstAllowance = 1.0
 
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        guard let ssh = Files.findProgram("ssh", path: Environment.current["PATH"] ?? "") else {
+        guard let ssh = Files.findProgram("ssh", path: Environment.searchPath) else {
             throw Failure(
                 .host, "log in to", "machine \(arguments.name)", "ssh is not on PATH",
                 remedy: "apt-get install openssh-client")
         }
         let client = try ControlClient(arguments)
         let place = try find(client, arguments, log)
-        signal(SIGPIPE, SIG_DFL)
-        let words = CStrings([ssh] + self.words(place, client.folders, arguments))
-        execv(ssh, words.pointer)
-        throw Failure(.host, "start", ssh, Errno.last)
+        try Command(program: ssh, arguments: words(place, client.folders, arguments)).become()
     }
 
     private struct Place {
