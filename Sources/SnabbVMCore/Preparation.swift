@@ -87,7 +87,7 @@ struct Preparation {
                 programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
                 hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
         }
-        let fetches = Fetches(arguments, facts, folders, loop: loop, log: log)
+        let fetches = Fetches(arguments: arguments, facts: facts, folders: folders, loop: loop, log: log)
         let brought = try fetches.bring(
             wanted?.request, wantedCD?.request, findings(found.image, found.cdrom, []), ledger)
         fetch = brought.fetch
@@ -160,11 +160,12 @@ struct Preparation {
     static func imageFinder(_ arguments: Arguments) -> ImageFinder {
         let share = shareFolder(arguments)
         let home = Environment.current["XDG_CONFIG_HOME"] ?? Environment.current["HOME"].map { "\($0)/.config" }
-        let catalogs = ["\(share)/images.json", "/etc/snabbvm/images.json", home.map { "\($0)/snabbvm/images.json" }]
+        let catalogs = [
+            "\(share)/images.json", "/etc/snabbvm/images.json", home.map { "\($0)/snabbvm/images.json" },
+            "/u/images.json", arguments.catalog.map(Files.absolute),
+        ]
         return ImageFinder(
-            demoFolder: share,
-            catalogs: catalogs.compactMap(\.self) + ["/u/images.json"]
-                + (arguments.catalog.map { [Files.absolute($0)] } ?? []),
+            demoFolder: share, catalogs: catalogs.compactMap(\.self),
             cache: MachinePaths(arguments, uid: geteuid()).images)
     }
 

@@ -54,6 +54,7 @@ struct OptionRow: Sendable {
         }
     }
 
+    private static let all = Verb.allCases
     private static let machine: [Verb] = [.run, .demo, .check]
     private static let fetching = machine + [.images]
     private static let trying = fetching + [.ssh]
@@ -82,7 +83,7 @@ struct OptionRow: Sendable {
         .init(
             "format", .disks, .value(DiskFormat.choices) { $0.set(\.format, DiskFormat(rawValue: $1)) },
             "what IMAGE is (by default, what its content says)", for: fetching),
-        .init("copy", .disks, .flag { $0.copy = $1 }, "boot a full copy of IMAGE rather than an overlay on it"),
+        .init("copy", .disks, .toggle(\.copy), "boot a full copy of IMAGE rather than an overlay on it"),
         .init("cdrom", .disks, .text("FILE", \.cdrom), "one more ISO, as a CD; also by URL"),
         .init(
             "secret-file", .disks, .text("FILE", \.secretFile),
@@ -94,8 +95,7 @@ struct OptionRow: Sendable {
             "what IMAGE must be: sha256:HEX, sha512:HEX, or the URL or path of a SUMS file", for: fetching),
         .init(
             "keyring", .images, .text("FILE", \.keyring), "the SUMS file must be signed by a key in it", for: fetching),
-        .init(
-            "lazy", .images, .flag { $0.lazy = $1 }, "boot at once; what is not here yet comes while the machine runs"),
+        .init("lazy", .images, .toggle(\.lazy), "boot at once; what is not here yet comes while the machine runs"),
         .init(
             "cache", .images, .text("DIR", \.cache),
             "where fetched images are kept (images, below --state or --scratch)", for: fetching),
@@ -106,15 +106,13 @@ struct OptionRow: Sendable {
             "cacert", .images, .text("FILE", \.web.caCertificates), "certificates to trust, in place of the host's",
             for: fetching),
         .init(
-            "insecure", .images, .flag { $0.web.isInsecure = $1 }, "check no certificate: anybody may answer",
-            for: fetching),
+            "insecure", .images, .toggle(\.web.isInsecure), "check no certificate: anybody may answer", for: fetching),
         .init(
             "attempts", .images,
             .value("N") { arguments, text in
                 let number = Int(text).flatMap { (1...1_000_000).contains($0) ? $0 : nil }
                 return arguments.set(\.attempts, number) && arguments.set(\.web.attempts, number)
-            },
-            "how often in a row a server may fail (10); ssh: how often it is tried (60)", for: trying),
+            }, "how often in a row a server may fail (10); ssh: how often it is tried (60)", for: trying),
         .init("sleep", .images, .seconds(\.web.sleep), "how long to wait before it is asked again (1)", for: trying),
         .init(
             "tick", .images, .seconds(\.web.tick),
@@ -150,19 +148,18 @@ struct OptionRow: Sendable {
             .list("auto|dhcp|none|CIDR[,GATEWAY]") { arguments, text in
                 guard let request = AddressRequest(text) else { return false }
                 return arguments.set(\.address, arguments.address.map { $0.joined(with: request) } ?? request)
-            },
-            "address of eth0: a free one (auto), what others give (dhcp), or this; IPv4 and IPv6"),
+            }, "address of eth0: a free one (auto), what others give (dhcp), or this; IPv4 and IPv6"),
         .init(
             "nic", .network, .list(GuestNICRequest.placeholder) { $0.add(\.nics, GuestNICRequest($1).map { [$0] }) },
             "one more NIC, at another of the container's interfaces; the guest has them in this order"),
         .init(
-            "net-all", .network, .flag { $0.netAll = $1 },
+            "net-all", .network, .toggle(\.netAll),
             "one more NIC at each of the container's other interfaces, as --net says"),
         .init(
             "user-net", .network, .choice(\.userNet),
             "who plays --net user: QEMU itself (slirp), or passt, if it is installed"),
         .init(
-            "nic-offload", .network, .flag { $0.nicOffload = $1 },
+            "nic-offload", .network, .toggle(\.nicOffload),
             "leave checksums and the cutting of large packets to the guest: faster, but not for routers"),
         .init(
             "publish", .network, .list("[[ADDR:]PORT:]PORT[/udp]") { $0.add(\.published, PublishedPort.parse($1)) },
@@ -182,7 +179,7 @@ struct OptionRow: Sendable {
             "ports-file", .ports, .text("FILE", \.portsFile),
             "JSON file with ports and their settings, watched while the machine runs"),
         .init(
-            "force-port", .ports, .flag { $0.forcePort = $1 },
+            "force-port", .ports, .toggle(\.forcePort),
             "take NICs that are in use, or left behind; release those of other containers", for: taking),
         .init(
             "switch-cpus", .ports, .value("LIST") { $0.set(\.switchCPUs, $1.numberList) },
@@ -196,7 +193,7 @@ struct OptionRow: Sendable {
             .value("NAME") { arguments, text in
                 arguments.nameIsGiven = true
                 return arguments.set(\.name, text.isMachineName ? text : nil)
-            }, "name of the machine (vm)", for: Verb.allCases),
+            }, "name of the machine (vm)", for: all),
         .init(
             "state", .host, .text("DIR", \.state),
             "keep the machine's disk here and boot it again; else changes are lost", for: fetching),
@@ -205,7 +202,7 @@ struct OptionRow: Sendable {
             for: fetching),
         .init(
             "run-dir", .host, .text("DIR", \.runFolder), "where running machines have sockets and logs (/run/snabbvm)",
-            for: Verb.allCases),
+            for: all),
         .init(
             "share-dir", .host, .text("DIR", \.shareFolder), "where the demo machine is (beside the program)",
             for: fetching),
@@ -218,32 +215,32 @@ struct OptionRow: Sendable {
             "qemu-user", .host, .value("USER") { $0.set(\.qemuUser, $1) },
             "user that QEMU runs as when started by root (nobody)"),
 
-        .init("dry-run", .output, .flag { $0.dryRun = $1 }, "print what would be done, as commands, and do nothing"),
-        .init("json", .output, .flag { $0.json = $1 }, "print JSON for programs", for: Verb.allCases),
+        .init("dry-run", .output, .toggle(\.dryRun), "print what would be done, as commands, and do nothing"),
+        .init("json", .output, .toggle(\.json), "print JSON for programs", for: all),
+        .init("quiet", .output, letter: "q", .flag { if $1 { $0.verbosity = .quiet } }, "print errors only", for: all),
         .init(
-            "quiet", .output, letter: "q", .flag { if $1 { $0.verbosity = .quiet } }, "print errors only",
-            for: Verb.allCases),
-        .init(
-            "verbose", .output, letter: "v", .flag { if $1 { $0.verbosity = .verbose } }, "print each step",
-            for: Verb.allCases),
-        .init("help", .output, letter: "h", .flag { if $1 { $0.verb = .help } }, "print the help", for: Verb.allCases),
-        .init("version", .output, .flag { if $1 { $0.verb = .version } }, "print the version", for: Verb.allCases),
-        .init("now", .host, .flag { $0.now = $1 }, "stop: at once, without the power button", for: [.stop]),
+            "verbose", .output, letter: "v", .flag { if $1 { $0.verbosity = .verbose } }, "print each step", for: all),
+        .init("help", .output, letter: "h", .flag { if $1 { $0.verb = .help } }, "print the help", for: all),
+        .init("version", .output, .flag { if $1 { $0.verb = .version } }, "print the version", for: all),
+        .init("now", .host, .toggle(\.now), "stop: at once, without the power button", for: [.stop]),
         .init("login", .output, letter: "l", .text("USER", \.login), "ssh: as whom (as ssh is set up)", for: [.ssh]),
         .init("identity", .output, letter: "i", .text("FILE", \.identity), "ssh: with this key", for: [.ssh]),
+        .init("health", .output, .toggle(\.health), "status: only whether all is well, for probes", for: [.status]),
+        .init("watch", .output, .toggle(\.watch), "ports: again each second", for: [.ports]),
         .init(
-            "health", .output, .flag { $0.health = $1 }, "status: only whether all is well, for probes", for: [.status]),
-        .init("watch", .output, .flag { $0.watch = $1 }, "ports: again each second", for: [.ports]),
-        .init(
-            "all", .host, .flag { $0.all = $1 }, "release: every machine left behind; images rm: all",
+            "all", .host, .toggle(\.all), "release: every machine left behind; images rm: all",
             for: [.release, .images]),
         .init(
-            "forget", .host, .flag { $0.forget = $1 },
+            "forget", .host, .toggle(\.forget),
             "release: drop what another version of snabbvm left and this one can't read", for: [.release]),
     ]
 }
 
 extension OptionRow.Kind {
+    fileprivate static func toggle(_ field: WritableKeyPath<Arguments, Bool> & Sendable) -> OptionRow.Kind {
+        .flag { $0[keyPath: field] = $1 }
+    }
+
     fileprivate static func text(
         _ placeholder: String, _ field: WritableKeyPath<Arguments, String?> & Sendable
     ) -> OptionRow.Kind {
@@ -318,14 +315,14 @@ extension VNCChoice {
             return nil
         }
         let port = number < 100 ? 5900 + number : number
-        guard (5900...65535).contains(port), host.isEmpty || SocketAddress.isNumeric(host: host) else { return nil }
+        guard (5900...65535).contains(port), host.isEmpty || IPAddress(host) != nil else { return nil }
         self = .at(SocketAddress(host: host, port: port))
     }
 }
 
 extension String {
     var isMachineName: Bool {
-        // Beside the machines' folders is one of that name.
+        // A folder called images is beside those of the machines.
         guard let first, first.isASCII, first.isLetter || first.isNumber, count <= 64, self != "images" else {
             return false
         }

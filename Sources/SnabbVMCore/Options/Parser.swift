@@ -11,7 +11,7 @@ enum Parser {
         if let first = operands.first, let verb = Verb(rawValue: first) { arguments.verb = verb }
         let verb = ignored.verb == .run ? arguments.verb : ignored.verb
 
-        for row in OptionRow.table where row.verbs.contains(verb) && ![.help, .version].contains(row.verb) {
+        for row in OptionRow.table where row.verbs.contains(verb) && !["help", "version"].contains(row.name) {
             guard let text = environment[row.environmentName] else { continue }
             let shown = row.isSecret ? row.environmentName : "\(row.environmentName)=\(text)"
             // A list on the command line replaces the one in the environment, as single values do.
@@ -220,11 +220,6 @@ extension Arguments {
         guard let checksum, case .list = ChecksumRequest(checksum) else { return false }
         return true
     }
-}
-
-extension OptionRow {
-    /// The verb that the option stands for, if it is one of those.
-    fileprivate var verb: Verb? { Verb(rawValue: name) }
 }
 
 extension String {
