@@ -35,10 +35,7 @@ package struct Descriptor: ~Copyable {
 
     /// What there is of a pipe or socket that does not block: nil where that is nothing yet, empty at the end.
     package func readPresent(atMost count: Int) throws(Errno) -> [UInt8]? {
-        do throws(Errno) { return try read(atMost: count) } catch {
-            if error == .wouldBlock { return nil }
-            throw error
-        }
+        try Errno.unlessBlocked { () throws(Errno) in try read(atMost: count) }
     }
 
     package func readAll(limit: Int = .max) throws(Errno) -> [UInt8] {
@@ -72,13 +69,7 @@ package struct Descriptor: ~Copyable {
 
     /// Takes the lock of the open file, if nobody has it.
     package func tryLock() throws(Errno) -> Bool {
-        do throws(Errno) {
-            try Errno.check { flock(raw, LOCK_EX | LOCK_NB) }
-            return true
-        } catch {
-            if error == .wouldBlock { return false }
-            throw error
-        }
+        try Errno.unlessBlocked { () throws(Errno) in try Errno.check { flock(raw, LOCK_EX | LOCK_NB) } } != nil
     }
 
     /// A pipe whose ends the caller owns.

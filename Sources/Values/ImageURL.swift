@@ -4,13 +4,9 @@ package struct ImageURL: Codable, Equatable {
 
     /// nil where it is a path or a word.
     package init?(_ text: String) {
-        guard let colon = text.firstIndex(of: ":"), text[colon...].hasPrefix("://"), colon > text.startIndex else {
-            return nil
-        }
-        let scheme = text[..<colon]
-        guard scheme.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "+-.".contains($0)) }) else {
-            return nil
-        }
+        guard let colon = text.firstIndex(of: ":"), text[colon...].hasPrefix("://"), colon > text.startIndex,
+            text[..<colon].allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "+-.".contains($0)) })
+        else { return nil }
         self.text = text
     }
 
@@ -34,7 +30,7 @@ package struct ImageURL: Codable, Equatable {
                 .usage, "fetch", shown, "\(scheme) is none of \(ImageURL.schemes.joined(separator: ", "))",
                 remedy: "look at the address once more")
         }
-        // It would end a line of the request.
+        // A line break would end a line of the request.
         guard text.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7f }) else {
             throw Failure(
                 .usage, "fetch", shown, "there is a space or a control character in it",

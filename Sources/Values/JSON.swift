@@ -154,12 +154,16 @@ extension JSON {
             var values: [JSON] = []
             skipSpace()
             if take("]") { return .array(values) }
-            while true {
-                values.append(try value(depth: depth + 1))
-                skipSpace()
-                if take("]") { return .array(values) }
-                if !take(",") { throw expected("',' or ']'") }
-            }
+            repeat { values.append(try value(depth: depth + 1)) } while try goesOn("]")
+            return .array(values)
+        }
+
+        /// Behind an item of a list: whether there is another.
+        private mutating func goesOn(_ close: Unicode.Scalar) throws(JSONSyntaxError) -> Bool {
+            skipSpace()
+            if take(",") { return true }
+            if !take(close) { throw expected("',' or '\(close)'") }
+            return false
         }
 
         private mutating func object(depth: Int) throws(JSONSyntaxError) -> JSON {
@@ -167,17 +171,15 @@ extension JSON {
             var members: [String: JSON] = [:]
             skipSpace()
             if take("}") { return .object(members) }
-            while true {
+            repeat {
                 skipSpace()
                 if next != UInt8(ascii: "\"") { throw expected("a name") }
                 let name = try string()
                 skipSpace()
                 if !take(":") { throw expected("':'") }
                 members[name] = try value(depth: depth + 1)
-                skipSpace()
-                if take("}") { return .object(members) }
-                if !take(",") { throw expected("',' or '}'") }
-            }
+            } while try goesOn("}")
+            return .object(members)
         }
 
         private mutating func digits() throws(JSONSyntaxError) {
@@ -188,20 +190,15 @@ extension JSON {
 
         private mutating func number() throws(JSONSyntaxError) -> JSON {
             let start = at
-            var whole = true
             _ = take("-")
             if !take("0") { try digits() }
-            if take(".") {
-                whole = false
-                try digits()
-            }
+            if take(".") { try digits() }
             if take("e") || take("E") {
-                whole = false
                 if !take("+") { _ = take("-") }
                 try digits()
             }
             let text = String(decoding: bytes[start..<at], as: UTF8.self)
-            if whole, let integer = Int64(text) { return .integer(integer) }
+            if let integer = Int64(text) { return .integer(integer) }
             guard let number = Double(text), number.isFinite else { throw expected("a number in range") }
             return .number(number)
         }
