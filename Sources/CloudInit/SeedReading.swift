@@ -8,18 +8,15 @@ extension SeedSources {
 
     package init(_ arguments: Arguments, files: FileFinder) throws(Failure) {
         self.init()
-        if let name = arguments.userData {
-            let (path, bytes) = try SeedSources.read(name, "user-data", files)
+        if let (path, bytes) = try SeedSources.read(arguments.userData, "user-data", files) {
             userData = FileContent(bytes, from: path)
             try inspectUserData(bytes, path)
         }
-        if let name = arguments.metaData {
-            let (path, bytes) = try SeedSources.read(name, "meta-data", files)
+        if let (path, bytes) = try SeedSources.read(arguments.metaData, "meta-data", files) {
             metaData = FileContent(bytes, from: path)
             metaDataValue = try SeedSources.mapping(bytes, "meta-data", path)
         }
-        if let name = arguments.networkConfig {
-            let (path, bytes) = try SeedSources.read(name, "network-config", files)
+        if let (path, bytes) = try SeedSources.read(arguments.networkConfig, "network-config", files) {
             networkConfig = FileContent(bytes, from: path)
             _ = try SeedSources.mapping(bytes, "network-config", path)
             if arguments.seedLabel == .config2 {
@@ -31,8 +28,9 @@ extension SeedSources {
     }
 
     private static func read(
-        _ name: String, _ what: String, _ files: FileFinder
-    ) throws(Failure) -> (path: String, bytes: [UInt8]) {
+        _ name: String?, _ what: String, _ files: FileFinder
+    ) throws(Failure) -> (path: String, bytes: [UInt8])? {
+        guard let name else { return nil }
         let path = try files.find(name, what: what, kind: .seed)
         let bytes: [UInt8]
         do throws(Errno) { bytes = try Files.read(path, limit: largest + 1) } catch {
@@ -42,22 +40,25 @@ extension SeedSources {
         return (path, bytes)
     }
 
-    private static func mapping(_ bytes: [UInt8], _ what: String, _ path: String) throws(Failure) -> JSON {
-        let value: JSON
-        do throws(YAMLSyntaxError) { value = try YAML.parse(bytes) } catch {
+    private static func parse(_ bytes: [UInt8], _ what: String, _ path: String) throws(Failure) -> JSON {
+        do throws(YAMLSyntaxError) { return try YAML.parse(bytes) } catch {
             let place = "line \(error.line), column \(error.column)"
             throw Failure(.seed, "use \(what)", path, "\(place): \(error.problem)", remedy: "correct the YAML there")
         }
+    }
+
+    private static func mapping(_ bytes: [UInt8], _ what: String, _ path: String) throws(Failure) -> JSON {
+        let value = try parse(bytes, what, path)
         if value.object == nil { throw Failure(.seed, "use \(what)", path, "it is no YAML mapping (names and values)") }
         return value
     }
 
     // MARK: - User-data
 
-    /// The first lines that cloud-init acts on; it passes over anything else without a word.
+    /// What the first lines begin with that cloud-init acts on; it passes over anything else without a word.
     private static let beginnings = [
-        "#!", "#cloud-config", "#cloud-config-archive", "#cloud-boothook", "#include", "#include-once", "#part-handler",
-        "#upstart-job", "#cloud-config-jsonp", "## template:", "Content-Type:", "MIME-Version:", "Received:", "From ",
+        "#!", "#cloud-config", "#cloud-boothook", "#include", "#part-handler", "#upstart-job", "## template:",
+        "Content-Type:", "MIME-Version:", "Received:", "From ",
     ]
 
     private mutating func inspectUserData(_ bytes: [UInt8], _ path: String) throws(Failure) {
@@ -69,16 +70,11 @@ extension SeedSources {
         guard Self.beginnings.contains(where: { lowercased.hasPrefix($0.lowercased()) }) else {
             let mark = bytes.starts(with: [0xef, 0xbb, 0xbf]) ? " behind a byte order mark" : ""
             return warnings.append(
-                "cloud-init will ignore user-data \(shown): its first line\(mark) is '\(firstLine.prefix(40).oneLine)', "
+                "cloud-init will ignore user-data \(shown): its first line\(mark) is '\(String(firstLine.prefix(40)).oneLine)', "
                     + "and not #cloud-config, #! or the like")
         }
         guard firstLine == "#cloud-config" || firstLine.hasPrefix("#cloud-config ") else { return }
-        let value: JSON
-        do throws(YAMLSyntaxError) { value = try YAML.parse(bytes) } catch {
-            throw Failure(
-                .seed, "use user-data", path, "line \(error.line), column \(error.column): \(error.problem)",
-                remedy: "correct the YAML there")
-        }
+        let value = try SeedSources.parse(bytes, "user-data", path)
         if value.object == nil, value != .null {
             warnings.append("cloud-init will refuse user-data \(shown): it is no YAML mapping (names and values)")
         }
@@ -86,12 +82,12 @@ extension SeedSources {
 
     // MARK: - SSH keys
 
-    private static let keyTypes = ["ssh-ed25519", "ssh-rsa", "ssh-dss", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "ssh-"]
+    private static let keyTypes = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"]
 
     /// A key itself, or a file of keys, one a line, as GitHub serves them.
     private static func keys(_ text: String, _ files: FileFinder) throws(Failure) -> [String] {
         if isKey(text) { return [text.trimmed] }
-        let (path, bytes) = try read(text, "SSH key", files)
+        guard let (path, bytes) = try read(text, "SSH key", files) else { return [] }
         let lines = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline).map { String($0).trimmed }
         let keys = lines.filter { !$0.isEmpty && !$0.hasPrefix("#") }
         if let wrong = keys.first(where: { !isKey($0) }) {
@@ -109,8 +105,4 @@ extension SeedSources {
         let words = text.split(separator: " ")
         return words.count >= 2 && keyTypes.contains { words[0].hasPrefix($0) }
     }
-}
-
-extension Substring {
-    fileprivate var oneLine: String { String(self).oneLine }
 }

@@ -7,6 +7,12 @@ struct YAMLSyntaxError: Error, Equatable {
     var problem: String
 }
 
+extension YAMLSyntaxError {
+    init(_ problem: String, at mark: yaml_mark_t) {
+        self.init(line: Int(mark.line) + 1, column: Int(mark.column) + 1, problem: problem)
+    }
+}
+
 /// A YAML document read by libyaml, as the JSON value that it is the same as.
 enum YAML {
     static func parse(_ bytes: [UInt8]) throws(YAMLSyntaxError) -> JSON {
@@ -36,20 +42,15 @@ enum YAML {
         static let deepest = 64
 
         mutating func document() throws(YAMLSyntaxError) -> JSON {
+            var document: JSON?
             while true {
                 var event = try next()
                 defer { yaml_event_delete(&event) }
                 switch event.type {
-                case YAML_STREAM_START_EVENT: continue
-                case YAML_DOCUMENT_START_EVENT:
-                    let value = try value(depth: 0)
-                    // The rest is read for its errors.
-                    while true {
-                        var rest = try next()
-                        defer { yaml_event_delete(&rest) }
-                        if rest.type == YAML_STREAM_END_EVENT { return value }
-                    }
-                default: return .null
+                case YAML_DOCUMENT_START_EVENT where document == nil: document = try value(depth: 0)
+                case YAML_STREAM_END_EVENT: return document ?? .null
+                // What comes behind the first document is read for its errors.
+                default: continue
                 }
             }
         }
@@ -60,14 +61,7 @@ enum YAML {
             let text = { (words: UnsafePointer<CChar>?) in words.map { String(cString: $0) } }
             let problem = [text(parser.pointee.problem), text(parser.pointee.context)].compactMap(\.self).joined(
                 separator: ", ")
-            throw YAMLSyntaxError(
-                line: Int(parser.pointee.problem_mark.line) + 1, column: Int(parser.pointee.problem_mark.column) + 1,
-                problem: problem.isEmpty ? "no YAML" : problem)
-        }
-
-        private func problem(_ text: String, at event: yaml_event_t) -> YAMLSyntaxError {
-            YAMLSyntaxError(
-                line: Int(event.start_mark.line) + 1, column: Int(event.start_mark.column) + 1, problem: text)
+            throw YAMLSyntaxError(problem.isEmpty ? "no YAML" : problem, at: parser.pointee.problem_mark)
         }
 
         private mutating func value(depth: Int) throws(YAMLSyntaxError) -> JSON {
@@ -78,7 +72,9 @@ enum YAML {
 
         private mutating func value(from event: yaml_event_t, depth: Int) throws(YAMLSyntaxError) -> JSON {
             nodes += 1
-            if nodes > Reader.mostNodes || depth > Reader.deepest { throw problem("too large", at: event) }
+            if nodes > Reader.mostNodes || depth > Reader.deepest {
+                throw YAMLSyntaxError("too large", at: event.start_mark)
+            }
             switch event.type {
             case YAML_SCALAR_EVENT:
                 let scalar = event.data.scalar
@@ -87,36 +83,37 @@ enum YAML {
                 let plain = scalar.style == YAML_PLAIN_SCALAR_STYLE && scalar.tag == nil
                 return remember(plain ? Reader.resolve(text) : .string(text), as: scalar.anchor)
             case YAML_SEQUENCE_START_EVENT:
-                return remember(try sequence(depth: depth), as: event.data.sequence_start.anchor)
+                return remember(
+                    .array(try values(until: YAML_SEQUENCE_END_EVENT, depth: depth + 1)),
+                    as: event.data.sequence_start.anchor)
             case YAML_MAPPING_START_EVENT:
                 return remember(try mapping(depth: depth), as: event.data.mapping_start.anchor)
             case YAML_ALIAS_EVENT:
                 let name = Reader.name(event.data.alias.anchor) ?? ""
-                guard let value = anchors[name] else { throw problem("unknown alias *\(name)", at: event) }
+                guard let value = anchors[name] else {
+                    throw YAMLSyntaxError("unknown alias *\(name)", at: event.start_mark)
+                }
                 return value
             default: return .null
             }
         }
 
-        private mutating func sequence(depth: Int) throws(YAMLSyntaxError) -> JSON {
+        private mutating func values(until end: yaml_event_type_t, depth: Int) throws(YAMLSyntaxError) -> [JSON] {
             var values: [JSON] = []
             while true {
                 var event = try next()
                 defer { yaml_event_delete(&event) }
-                if event.type == YAML_SEQUENCE_END_EVENT { return .array(values) }
-                values.append(try value(from: event, depth: depth + 1))
+                if event.type == end { return values }
+                values.append(try value(from: event, depth: depth))
             }
         }
 
         private mutating func mapping(depth: Int) throws(YAMLSyntaxError) -> JSON {
             var members: [String: JSON] = [:]
-            while true {
-                var event = try next()
-                defer { yaml_event_delete(&event) }
-                if event.type == YAML_MAPPING_END_EVENT { return .object(members) }
-                let key = try value(from: event, depth: depth + 1)
-                members[key.string ?? key.text] = try value(depth: depth + 1)
-            }
+            // Keys and values in turn.
+            var rest = try values(until: YAML_MAPPING_END_EVENT, depth: depth + 1)[...]
+            while let key = rest.popFirst() { members[key.string ?? key.text] = rest.popFirst() }
+            return .object(members)
         }
 
         private mutating func remember(_ value: JSON, as anchor: UnsafePointer<yaml_char_t>?) -> JSON {

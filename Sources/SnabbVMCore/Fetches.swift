@@ -8,23 +8,12 @@ import Values
 
 /// Brings the images that a machine needs and that are not here.
 struct Fetches {
-    private let arguments: Arguments
-    private let facts: HostFacts
-    private let wishes: Wishes
-    private let folders: MachinePaths
-    private let loop: EventLoop
-    private let log: Log
-
-    init(
-        _ arguments: Arguments, _ facts: HostFacts, _ wishes: Wishes, _ folders: MachinePaths, loop: EventLoop, log: Log
-    ) {
-        self.arguments = arguments
-        self.facts = facts
-        self.wishes = wishes
-        self.folders = folders
-        self.loop = loop
-        self.log = log
-    }
+    let arguments: Arguments
+    let facts: HostFacts
+    let wishes: Wishes
+    let folders: MachinePaths
+    let loop: EventLoop
+    let log: Log
 
     /// The image and the CD as they are here by now.
     struct Brought {
@@ -98,10 +87,7 @@ struct Fetches {
 
     /// Nobody is to remove the image while a machine has it.
     func hold(_ images: DiskImage?...) throws(Failure) -> [HeldDescriptor] {
-        var held: [HeldDescriptor] = []
-        for image in images.compactMap(\.self) where image.source != nil && image.served == nil {
-            if access(image.path, F_OK) == 0 { held.append(try ImageCache.hold(image.path)) }
-        }
-        return held
+        let fetched = images.compactMap(\.self).filter { $0.source != nil && $0.served == nil }
+        return try fetched.map(\.path).filter { access($0, F_OK) == 0 }.map(ImageCache.hold)
     }
 }

@@ -20,14 +20,10 @@ public enum Launcher {
             log = Log(verbosity: arguments.verbosity, json: arguments.json)
             exit(try perform(arguments, log))
         } catch {
-            let failure = unforeseen(error)
+            let failure = Failure.from(error, "go on", "")
             log.failure(failure)
             exit(failure.kind.rawValue)
         }
-    }
-
-    private static func unforeseen(_ error: any Error) -> Failure {
-        error as? Failure ?? .unforeseen(error, "go on", "")
     }
 
     private static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
@@ -88,15 +84,16 @@ public enum Launcher {
             for note in plan.notes { log.note(note) }
             var maker = EffectMaker(ledger: ledger, loop: loop, folders: folders, log: log)
             try maker.make(plan.effects)
-            machine = try Machine(
+            let started = try Machine(
                 plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword,
                 fetch: preparation.fetch, addressGuard: preparation.addressGuard,
                 hasTerminal: isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1)
-            ending = try machine!.run()
+            machine = started
+            ending = try started.run()
         } catch is Interruption {
             ending = .stopped
         } catch {
-            ending = .failed(unforeseen(error))
+            ending = .failed(.from(error, "go on", ""))
         }
         let (code, line) = end(ending, machine, ledger, loop, arguments, log)
         // Whoever waits for the end may start it again at once.
@@ -135,7 +132,7 @@ public enum Launcher {
             // A copy that was broken off must not write on while its file is removed.
             try loop.endChildren()
         } catch {
-            leftovers.append(unforeseen(error))
+            leftovers.append(.from(error, "go on", ""))
         }
         leftovers += ledger.unwind().filter { ending != .failed($0) }
         var code: Int32 = 0

@@ -23,7 +23,7 @@ struct Preparation {
 
     /// `ledger` is nil where nothing may be changed and so nothing be fetched.
     init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks, ledger: Ledger?, log: Log) throws {
-        var facts = try HostFacts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
+        var facts = try HostFacts.read(for: arguments, searchPath: Environment.searchPath)
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let finder = Preparation.imageFinder(arguments)
         let kept = try Preparation.keptState(folders)
@@ -87,7 +87,8 @@ struct Preparation {
                 programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
                 hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
         }
-        let fetches = Fetches(arguments, facts, wishes, folders, loop: loop, log: log)
+        let fetches = Fetches(
+            arguments: arguments, facts: facts, wishes: wishes, folders: folders, loop: loop, log: log)
         let brought = try fetches.bring(
             wanted?.request, wantedCD?.request, findings(found.image, found.cdrom, []), ledger)
         fetch = brought.fetch
@@ -161,11 +162,12 @@ struct Preparation {
     static func imageFinder(_ arguments: Arguments) -> ImageFinder {
         let share = shareFolder(arguments)
         let home = Environment.current["XDG_CONFIG_HOME"] ?? Environment.current["HOME"].map { "\($0)/.config" }
-        let catalogs = ["\(share)/images.json", "/etc/snabbvm/images.json", home.map { "\($0)/snabbvm/images.json" }]
+        let catalogs = [
+            "\(share)/images.json", "/etc/snabbvm/images.json", home.map { "\($0)/snabbvm/images.json" },
+            "/u/images.json", arguments.catalog.map(Files.absolute),
+        ]
         return ImageFinder(
-            demoFolder: share,
-            catalogs: catalogs.compactMap(\.self) + ["/u/images.json"]
-                + (arguments.catalog.map { [Files.absolute($0)] } ?? []),
+            demoFolder: share, catalogs: catalogs.compactMap(\.self),
             cache: MachinePaths(arguments, uid: geteuid()).images)
     }
 

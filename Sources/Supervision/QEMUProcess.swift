@@ -23,8 +23,7 @@ final class QEMUProcess {
         let theirs = Descriptor(writing)
         log.verbose(command.shellText)
         pid = try command.start(
-            in: loop, .init(input: terminal.raw, output: terminal.raw, error: theirs.raw, ownTerminal: true),
-            kind: .qemu
+            in: loop, input: terminal.raw, output: terminal.raw, error: theirs.raw, terminal: .own, kind: .qemu
         ) { [self] in
             try reader.finish()
             status = $0

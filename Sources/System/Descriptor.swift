@@ -1,9 +1,9 @@
 import CLinux
 import Glibc
 
-/// A descriptor that is only to stay open, for arrays and optionals, which can't hold what is closed once.
+/// A descriptor for arrays, optionals and closures, which can't hold what is closed once.
 package final class HeldDescriptor {
-    private let descriptor: Descriptor
+    let descriptor: Descriptor
     package init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
     package var raw: Int32 { descriptor.raw }
 }
@@ -35,10 +35,7 @@ package struct Descriptor: ~Copyable {
 
     /// What there is of a pipe or socket that does not block: nil where that is nothing yet, empty at the end.
     package func readPresent(atMost count: Int) throws(Errno) -> [UInt8]? {
-        do throws(Errno) { return try read(atMost: count) } catch {
-            if error == .wouldBlock { return nil }
-            throw error
-        }
+        try Errno.unlessBlocked { () throws(Errno) in try read(atMost: count) }
     }
 
     package func readAll(limit: Int = .max) throws(Errno) -> [UInt8] {
@@ -51,14 +48,12 @@ package struct Descriptor: ~Copyable {
         return all
     }
 
-    /// Writes what it can at once; returns how much that was.
-    func write(_ bytes: ArraySlice<UInt8>) throws(Errno) -> Int {
-        try Errno.check { bytes.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) } }
-    }
-
     package func writeAll(_ bytes: [UInt8]) throws(Errno) {
         var rest = bytes[...]
-        while !rest.isEmpty { rest = rest.dropFirst(try write(rest)) }
+        while !rest.isEmpty {
+            let count = try Errno.check { rest.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) } }
+            rest = rest.dropFirst(count)
+        }
     }
 
     package func setNonBlocking() throws(Errno) {
@@ -74,13 +69,7 @@ package struct Descriptor: ~Copyable {
 
     /// Takes the lock of the open file, if nobody has it.
     package func tryLock() throws(Errno) -> Bool {
-        do throws(Errno) {
-            try Errno.check { flock(raw, LOCK_EX | LOCK_NB) }
-            return true
-        } catch {
-            if error == .wouldBlock { return false }
-            throw error
-        }
+        try Errno.unlessBlocked { () throws(Errno) in try Errno.check { flock(raw, LOCK_EX | LOCK_NB) } } != nil
     }
 
     /// A pipe whose ends the caller owns.

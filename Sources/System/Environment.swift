@@ -12,4 +12,7 @@ package enum Environment {
         }
         return result
     }
+
+    /// Where programs are looked for.
+    package static var searchPath: String { current["PATH"] ?? "" }
 }

@@ -45,6 +45,14 @@ package struct Errno: Error, Equatable, CustomStringConvertible {
             if error != .interrupted { throw error }
         }
     }
+
+    /// nil where the call would have to wait.
+    static func unlessBlocked<Value>(_ call: () throws(Errno) -> Value) throws(Errno) -> Value? {
+        do throws(Errno) { return try call() } catch {
+            if error == .wouldBlock { return nil }
+            throw error
+        }
+    }
 }
 
 extension Failure {

@@ -61,28 +61,26 @@ package final class EventLoop {
 
     /// From here on these signals wait until the loop takes them: the first thing that the program does.
     package static func holdSignals() {
-        var set = signalSet()
+        var set = signalSet(handledSignals + [SIGWINCH])
         sigprocmask(SIG_BLOCK, &set, nil)
         signal(SIGPIPE, SIG_IGN)
     }
 
     /// For what may be interrupted like any other program.
     package static func releaseSignals() {
-        var set = signalSet()
+        var set = signalSet(handledSignals + [SIGWINCH])
         sigprocmask(SIG_UNBLOCK, &set, nil)
     }
 
-    private static func signalSet() -> sigset_t {
+    private static func signalSet(_ signals: [Int32]) -> sigset_t {
         var set = sigset_t()
         sigemptyset(&set)
-        for signal in handledSignals + [SIGWINCH] { sigaddset(&set, signal) }
+        for signal in signals { sigaddset(&set, signal) }
         return set
     }
 
     package init(alsoHandling extra: [Int32] = []) throws(Errno) {
-        var set = sigset_t()
-        sigemptyset(&set)
-        for signal in EventLoop.handledSignals + extra { sigaddset(&set, signal) }
+        var set = EventLoop.signalSet(EventLoop.handledSignals + extra)
         signals = Descriptor(try Errno.check { clinux_signalfd(&set) })
     }
 

@@ -163,9 +163,7 @@ package enum Files {
     package static func findProgramForRoot(_ name: String, path: String) -> String? {
         findProgram(name, path: "\(path):/usr/sbin:/sbin:/usr/bin:/bin")
     }
-}
 
-extension Files {
     /// This folder and those above it that are not there, outermost first.
     package static func missingFolders(_ path: String) -> [String] {
         if path.isEmpty || access(path, F_OK) == 0 { return [] }

@@ -36,7 +36,7 @@ package final class Job {
         }
         let given = try input.map(Job.readable)
         pid = try command.start(
-            in: loop, .init(input: given?.raw, output: outWriting, error: errWriting), kind: kind
+            in: loop, input: given?.raw, output: outWriting, error: errWriting, kind: kind
         ) { [self] in
             loop.cancel(timer)
             status = $0
@@ -60,16 +60,15 @@ package final class Job {
         if hasEnded { try onEnd() }
     }
 
-    private func gather(_ descriptor: Int32, _ take: @escaping ([UInt8]) throws -> Void) throws(Errno) {
-        let end = Descriptor(descriptor)
-        try end.setNonBlocking()
+    private func gather(_ raw: Int32, _ take: @escaping ([UInt8]) throws -> Void) throws(Errno) {
+        let end = HeldDescriptor(Descriptor(raw))
+        try end.descriptor.setNonBlocking()
         openPipes += 1
-        let reader = PipeReader(end)
-        loop.watch(descriptor, for: .readable) { [self] _ in
-            guard let bytes = try reader.end.readPresent(atMost: 65536) else { return }
+        loop.watch(raw, for: .readable) { [self] _ in
+            guard let bytes = try end.descriptor.readPresent(atMost: 65536) else { return }
             if !bytes.isEmpty { return try take(bytes) }
-            loop.unwatch(reader.end.raw)
-            reader.close()
+            // The descriptor goes with the watch that holds it.
+            loop.unwatch(raw)
             openPipes -= 1
             try tellEnd()
         }
@@ -90,12 +89,4 @@ package final class Job {
         let lines = errors.split(separator: "\n").suffix(3).map { String($0).trimmed }.filter { !$0.isEmpty }
         return lines.isEmpty ? (status.map { "\($0)" } ?? "no answer") : lines.joined(separator: " / ")
     }
-}
-
-/// Holds what a closure can't capture: a descriptor that is closed once.
-private final class PipeReader {
-    private var optional: Descriptor?
-    init(_ end: consuming Descriptor) { optional = consume end }
-    var end: Descriptor { _read { yield optional! } }
-    func close() { optional = nil }
 }

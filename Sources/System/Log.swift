@@ -4,7 +4,7 @@ import Values
 
 /// What the launcher says: to the user, to the log file, and to who looks at the log window.
 package final class Log {
-    package enum Level: String { case warning, note, verbose }
+    private enum Level: String { case warning, note, verbose }
 
     private let verbosity: Verbosity
     private let json: Bool
@@ -56,14 +56,9 @@ package final class Log {
     package func verbose(_ text: String) { say(.verbose, text) }
 
     package func failure(_ failure: Failure) {
-        if json {
-            let object: JSON = [
-                "level": "error", "message": .string(failure.line), "exitCode": .integer(Int64(failure.kind.rawValue)),
-            ]
-            print(object.text)
-        } else {
-            print("snabbvm: \(failure.line)")
-        }
+        print(
+            failure.line,
+            ["level": "error", "message": .string(failure.line), "exitCode": .integer(Int64(failure.kind.rawValue))])
         tell(failure.line, isShown: true)
     }
 
@@ -76,12 +71,10 @@ package final class Log {
         let isShown = verbosity >= (level == .verbose ? .verbose : .normal)
         tell(line, isShown: isShown)
         guard isShown, isOnTerminal else { return }
-        if json {
-            print((["level": .string(level.rawValue), "message": .string(text)] as JSON).text)
-        } else {
-            print("snabbvm: \(line)")
-        }
+        print(line, ["level": .string(level.rawValue), "message": .string(text)])
     }
+
+    private func print(_ line: String, _ object: JSON) { print(json ? object.text : "snabbvm: \(line)") }
 
     /// One write a line, so that lines of several programs do not mix.
     private func print(_ line: String) {

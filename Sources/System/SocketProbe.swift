@@ -6,61 +6,45 @@ import Values
 extension SocketAddress {
     /// nil when the port is free; else why it is not.
     package func whyTaken(udp: Bool = false) -> Errno? {
-        let result = SocketAddress.withSystemAddress(host, port) { address, size, family -> Errno? in
-            let kind = Int32(udp ? SOCK_DGRAM.rawValue : SOCK_STREAM.rawValue)
-            let raw = socket(family, kind | Int32(SOCK_CLOEXEC.rawValue), 0)
-            if raw < 0 { return Errno.last }
-            let probe = Descriptor(raw)
-            var yes: Int32 = 1
-            // As QEMU does: a connection of yesterday in TIME_WAIT is no obstacle. With datagrams it would let two share.
-            if !udp { setsockopt(probe.raw, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size)) }
-            if bind(probe.raw, address, size) < 0 { return Errno.last }
-            return !udp && listen(probe.raw, 1) < 0 ? Errno.last : nil
+        do throws(Errno) {
+            _ = try socket(udp ? SOCK_DGRAM : SOCK_STREAM) { probe, address, size in
+                var yes: Int32 = 1
+                // As QEMU does: a connection of yesterday in TIME_WAIT is no obstacle. With datagrams it would let two share.
+                if !udp { setsockopt(probe, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size)) }
+                let result = bind(probe, address, size)
+                return result < 0 || udp ? result : listen(probe, 1)
+            }
+            return nil
+        } catch {
+            return error
         }
-        return result ?? Errno(code: EINVAL)
     }
 
     /// A port of 127.0.0.1 that nobody has at the moment.
     package static func freePort() -> Int? {
-        withSystemAddress("127.0.0.1", 0) { address, size, family in
-            let raw = socket(family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-            if raw < 0 { return nil }
-            let probe = Descriptor(raw)
-            guard bind(probe.raw, address, size) == 0 else { return nil }
-            var bound = sockaddr_in()
-            var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-            let result = withUnsafeMutablePointer(to: &bound) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(probe.raw, $0, &length) }
-            }
-            return result == 0 ? Int(in_port_t(bigEndian: bound.sin_port)) : nil
-        } ?? nil
+        guard let probe = try? SocketAddress(host: "127.0.0.1", port: 0).socket(SOCK_STREAM, bind) else { return nil }
+        var bound = sockaddr_in()
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let result = withUnsafeMutablePointer(to: &bound) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(probe.raw, $0, &length) }
+        }
+        return result == 0 ? Int(in_port_t(bigEndian: bound.sin_port)) : nil
     }
 
     /// Connects, and takes the first bytes that the other side says of itself; each in what is left of the time.
     package func greeting(within seconds: Double) throws(Errno) -> [UInt8] {
         let deadline = ContinuousClock.now + .milliseconds(Int(seconds * 1000))
-        let result = SocketAddress.withSystemAddress(host, port) { address, size, family -> Result<[UInt8], Errno> in
-            let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-            let raw = socket(family, kind, 0)
-            if raw < 0 { return .failure(Errno.last) }
-            let connection = Descriptor(raw)
-            do throws(Errno) {
-                if connect(connection.raw, address, size) < 0, Errno.last != Errno(code: EINPROGRESS) {
-                    throw Errno.last
-                }
-                try SocketAddress.wait(for: connection.raw, POLLOUT, until: deadline)
-                var error: Int32 = 0
-                var length = socklen_t(MemoryLayout<Int32>.size)
-                getsockopt(connection.raw, SOL_SOCKET, SO_ERROR, &error, &length)
-                if error != 0 { throw Errno(code: error) }
-                try SocketAddress.wait(for: connection.raw, POLLIN, until: deadline)
-                return .success(try connection.read(atMost: 256))
-            } catch {
-                return .failure(error)
-            }
+        let connection = try socket(SOCK_STREAM, flags: SOCK_NONBLOCK) { connection, address, size in
+            let result = connect(connection, address, size)
+            return result < 0 && Errno.last.code == EINPROGRESS ? 0 : result
         }
-        guard let result else { throw Errno(code: EINVAL) }
-        return try result.get()
+        try SocketAddress.wait(for: connection.raw, POLLOUT, until: deadline)
+        var error: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        getsockopt(connection.raw, SOL_SOCKET, SO_ERROR, &error, &length)
+        if error != 0 { throw Errno(code: error) }
+        try SocketAddress.wait(for: connection.raw, POLLIN, until: deadline)
+        return try connection.read(atMost: 256)
     }
 
     private static func wait(
@@ -74,27 +58,23 @@ extension SocketAddress {
         }
     }
 
-    private static func withSystemAddress<Result>(
-        _ host: String, _ port: Int, _ use: (UnsafePointer<sockaddr>, socklen_t, Int32) -> Result
-    ) -> Result? {
-        var four = sockaddr_in()
-        if inet_pton(AF_INET, host, &four.sin_addr) == 1 {
-            four.sin_family = sa_family_t(AF_INET)
-            four.sin_port = in_port_t(port).bigEndian
-            return withUnsafePointer(to: &four) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    use($0, socklen_t(MemoryLayout<sockaddr_in>.size), AF_INET)
-                }
-            }
+    /// A new socket with which `use` has bound or connected this address.
+    private func socket(
+        _ kind: __socket_type, flags: __socket_type = SOCK_CLOEXEC,
+        _ use: (Int32, UnsafePointer<sockaddr>, socklen_t) -> Int32
+    ) throws(Errno) -> Descriptor {
+        var hints = addrinfo()
+        hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV
+        hints.ai_socktype = Int32(kind.rawValue)
+        var found: UnsafeMutablePointer<addrinfo>?
+        // Stricter than the C library, to which a lone number is an address too.
+        guard IPAddress(host) != nil, getaddrinfo(host, "\(port)", &hints, &found) == 0, let found else {
+            throw Errno(code: EINVAL)
         }
-        var six = sockaddr_in6()
-        guard inet_pton(AF_INET6, host, &six.sin6_addr) == 1 else { return nil }
-        six.sin6_family = sa_family_t(AF_INET6)
-        six.sin6_port = in_port_t(port).bigEndian
-        return withUnsafePointer(to: &six) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                use($0, socklen_t(MemoryLayout<sockaddr_in6>.size), AF_INET6)
-            }
-        }
+        defer { freeaddrinfo(found) }
+        let options = kind.rawValue | flags.rawValue | SOCK_CLOEXEC.rawValue
+        let socket = Descriptor(try Errno.check { Glibc.socket(found.pointee.ai_family, Int32(options), 0) })
+        try Errno.check { use(socket.raw, found.pointee.ai_addr, found.pointee.ai_addrlen) }
+        return socket
     }
 }

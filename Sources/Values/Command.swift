@@ -23,7 +23,7 @@ package struct Command: Codable, Equatable {
 
     package init(
         program: String, arguments: [String], environment: [String: String] = [:], files: [File] = [],
-        user: User? = nil, cpus: [Int] = [], addressSpace: UInt64 = 0, cpuSeconds: UInt64 = 0
+        user: User? = nil, cpus: [Int] = []
     ) {
         self.program = program
         self.arguments = arguments
@@ -31,8 +31,6 @@ package struct Command: Codable, Equatable {
         self.files = files
         self.user = user
         self.cpus = cpus
-        self.addressSpace = addressSpace
-        self.cpuSeconds = cpuSeconds
     }
 
     package static let firstFile: Int32 = 3

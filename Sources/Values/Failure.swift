@@ -65,9 +65,9 @@ package struct Failure: Error, Equatable, Codable {
         Failure(.host, "find", what, "it is not on PATH", remedy: "apt-get install \(package)")
     }
 
-    /// What nothing here knows a better word for.
-    package static func unforeseen(_ error: any Error, _ operation: String, _ subject: String) -> Failure {
-        Failure(.unexpected, operation, subject, "\(error)", remedy: "please report this")
+    /// What went wrong, whatever it was: for an error that is no failure nothing here knows a better word.
+    package static func from(_ error: any Error, _ operation: String, _ subject: String) -> Failure {
+        error as? Failure ?? Failure(.unexpected, operation, subject, "\(error)", remedy: "please report this")
     }
 
     package var line: String {

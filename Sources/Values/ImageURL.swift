@@ -4,13 +4,9 @@ package struct ImageURL: Codable, Equatable {
 
     /// nil where it is a path or a word.
     package init?(_ text: String) {
-        guard let colon = text.firstIndex(of: ":"), text[colon...].hasPrefix("://"), colon > text.startIndex else {
-            return nil
-        }
-        let scheme = text[..<colon]
-        guard scheme.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "+-.".contains($0)) }) else {
-            return nil
-        }
+        guard let colon = text.firstIndex(of: ":"), text[colon...].hasPrefix("://"), colon > text.startIndex,
+            text[..<colon].allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "+-.".contains($0)) })
+        else { return nil }
         self.text = text
     }
 
@@ -18,12 +14,13 @@ package struct ImageURL: Codable, Equatable {
     package var isFTP: Bool { scheme.hasPrefix("ftp") }
     static let schemes = ["http", "https", "ftp", "ftps", "file"]
 
-    private var parts: (before: Substring, host: Substring, path: Substring, query: Substring) {
+    /// All of the text; the login with its `@`.
+    private var parts: (before: Substring, login: Substring, host: Substring, path: Substring, query: Substring) {
         let start = text.index(text.startIndex, offsetBy: scheme.count + 3)
         let end = text[start...].firstIndex { "/?#".contains($0) } ?? text.endIndex
         let query = text[end...].firstIndex { "?#".contains($0) } ?? text.endIndex
-        let host = text[start..<end].lastIndex(of: "@").map { text[text.index(after: $0)..<end] } ?? text[start..<end]
-        return (text[..<start], host, text[end..<query], text[query...])
+        let host = text[start..<end].lastIndex(of: "@").map(text.index(after:)) ?? start
+        return (text[..<start], text[start..<host], text[host..<end], text[end..<query], text[query...])
     }
 
     /// What can't be asked for at all.
@@ -33,7 +30,7 @@ package struct ImageURL: Codable, Equatable {
                 .usage, "fetch", shown, "\(scheme) is none of \(ImageURL.schemes.joined(separator: ", "))",
                 remedy: "look at the address once more")
         }
-        // It would end a line of the request.
+        // A line break would end a line of the request.
         guard text.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7f }) else {
             throw Failure(
                 .usage, "fetch", shown, "there is a space or a control character in it",
@@ -63,18 +60,14 @@ package struct ImageURL: Codable, Equatable {
 
     /// The same with the login of another, if it has none.
     package func withLogin(of other: ImageURL) -> ImageURL {
-        let (ours, theirs) = (parts, other.parts)
-        let login = other.text[theirs.before.endIndex..<theirs.host.startIndex]
-        guard ours.before.endIndex == ours.host.startIndex, !login.isEmpty else { return self }
-        var result = self
-        result.text = "\(ours.before)\(login)\(ours.host)\(ours.path)\(ours.query)"
-        return result
+        parts.login.isEmpty ? with(login: other.parts.login, suffix: "") : self
     }
 
     /// Another file in the same folder.
-    package func adding(_ suffix: String) -> ImageURL {
+    package func adding(_ suffix: String) -> ImageURL { with(login: parts.login, suffix: suffix) }
+
+    private func with(login: Substring, suffix: String) -> ImageURL {
         let parts = parts
-        let login = text[parts.before.endIndex..<parts.host.startIndex]
         var result = self
         result.text = "\(parts.before)\(login)\(parts.host)\(parts.path)\(suffix)\(parts.query)"
         return result

@@ -40,55 +40,37 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByBooleanLiteral, Express
 
 extension JSON {
     /// One line, keys sorted, so that equal values print equal.
-    package var text: String {
-        var output = ""
-        write(to: &output, indent: nil)
-        return output
-    }
+    package var text: String { written(indent: nil) }
 
     /// For people: two spaces a level.
-    package var prettyText: String {
-        var output = ""
-        write(to: &output, indent: 0)
-        return output
-    }
+    package var prettyText: String { written(indent: 0) }
 
-    private func write(to output: inout String, indent: Int?) {
-        switch self {
-        case .null: output += "null"
-        case .bool(let value): output += value ? "true" : "false"
-        case .integer(let value): output += String(value)
-        case .number(let value): output += value.isFinite ? "\(value)" : "null"
-        case .string(let value): JSON.quote(value, to: &output)
-        case .array(let values):
-            JSON.writeList("[", "]", values, to: &output, indent: indent) { $0.write(to: &$1, indent: $2) }
-        case .object(let members):
-            let sorted = members.sorted { $0.key < $1.key }
-            JSON.writeList("{", "}", sorted, to: &output, indent: indent) { member, output, indent in
-                JSON.quote(member.key, to: &output)
-                output += indent == nil ? ":" : ": "
-                member.value.write(to: &output, indent: indent)
-            }
-        }
-    }
-
-    private static func writeList<Item>(
-        _ open: String, _ close: String, _ items: [Item], to output: inout String, indent: Int?,
-        write: (Item, inout String, Int?) -> Void
-    ) {
-        output += open
+    private func written(indent: Int?) -> String {
         let inner = indent.map { $0 + 1 }
-        for (index, item) in items.enumerated() {
-            if index > 0 { output += "," }
-            if let inner { output += "\n" + String(repeating: "  ", count: inner) }
-            write(item, &output, inner)
+        switch self {
+        case .null: return "null"
+        case .bool(let value): return value ? "true" : "false"
+        case .integer(let value): return String(value)
+        case .number(let value): return value.isFinite ? "\(value)" : "null"
+        case .string(let value): return JSON.quoted(value)
+        case .array(let values): return JSON.list("[", values.map { $0.written(indent: inner) }, "]", indent: indent)
+        case .object(let members):
+            let colon = indent == nil ? ":" : ": "
+            let items = members.sorted { $0.key < $1.key }.map { key, value in
+                JSON.quoted(key) + colon + value.written(indent: inner)
+            }
+            return JSON.list("{", items, "}", indent: indent)
         }
-        if let indent, !items.isEmpty { output += "\n" + String(repeating: "  ", count: indent) }
-        output += close
     }
 
-    private static func quote(_ value: String, to output: inout String) {
-        output += "\""
+    private static func list(_ open: String, _ items: [String], _ close: String, indent: Int?) -> String {
+        guard let indent, !items.isEmpty else { return open + items.joined(separator: ",") + close }
+        let line = "\n" + String(repeating: "  ", count: indent)
+        return "\(open)\(line)  " + items.joined(separator: ",\(line)  ") + line + close
+    }
+
+    private static func quoted(_ value: String) -> String {
+        var output = "\""
         for scalar in value.unicodeScalars {
             switch scalar {
             case "\"": output += "\\\""
@@ -100,7 +82,7 @@ extension JSON {
             default: output.unicodeScalars.append(scalar)
             }
         }
-        output += "\""
+        return output + "\""
     }
 }
 
@@ -124,8 +106,6 @@ extension JSON {
         let bytes: [UInt8]
         var at = 0
         static let deepest = 128
-
-        init(bytes: [UInt8]) { self.bytes = bytes }
 
         mutating func document() throws(JSONSyntaxError) -> JSON {
             let value = try value(depth: 0)
@@ -174,12 +154,16 @@ extension JSON {
             var values: [JSON] = []
             skipSpace()
             if take("]") { return .array(values) }
-            while true {
-                values.append(try value(depth: depth + 1))
-                skipSpace()
-                if take("]") { return .array(values) }
-                if !take(",") { throw expected("',' or ']'") }
-            }
+            repeat { values.append(try value(depth: depth + 1)) } while try goesOn("]")
+            return .array(values)
+        }
+
+        /// Behind an item of a list: whether there is another.
+        private mutating func goesOn(_ close: Unicode.Scalar) throws(JSONSyntaxError) -> Bool {
+            skipSpace()
+            if take(",") { return true }
+            if !take(close) { throw expected("',' or '\(close)'") }
+            return false
         }
 
         private mutating func object(depth: Int) throws(JSONSyntaxError) -> JSON {
@@ -187,17 +171,15 @@ extension JSON {
             var members: [String: JSON] = [:]
             skipSpace()
             if take("}") { return .object(members) }
-            while true {
+            repeat {
                 skipSpace()
                 if next != UInt8(ascii: "\"") { throw expected("a name") }
                 let name = try string()
                 skipSpace()
                 if !take(":") { throw expected("':'") }
                 members[name] = try value(depth: depth + 1)
-                skipSpace()
-                if take("}") { return .object(members) }
-                if !take(",") { throw expected("',' or '}'") }
-            }
+            } while try goesOn("}")
+            return .object(members)
         }
 
         private mutating func digits() throws(JSONSyntaxError) {
@@ -208,20 +190,15 @@ extension JSON {
 
         private mutating func number() throws(JSONSyntaxError) -> JSON {
             let start = at
-            var whole = true
             _ = take("-")
             if !take("0") { try digits() }
-            if take(".") {
-                whole = false
-                try digits()
-            }
+            if take(".") { try digits() }
             if take("e") || take("E") {
-                whole = false
                 if !take("+") { _ = take("-") }
                 try digits()
             }
             let text = String(decoding: bytes[start..<at], as: UTF8.self)
-            if whole, let integer = Int64(text) { return .integer(integer) }
+            if let integer = Int64(text) { return .integer(integer) }
             guard let number = Double(text), number.isFinite else { throw expected("a number in range") }
             return .number(number)
         }

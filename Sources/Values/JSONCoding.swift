@@ -1,9 +1,9 @@
 /// The bridge from `Codable` to `JSON`: what the compiler writes for a type is all that the type needs to say.
 extension JSON {
     package init(encoding value: some Encodable) throws {
-        let node = EncodedNode()
-        try node.store(value, path: [])
-        self = node.json
+        let place = JSONEncoding(path: [])
+        try place.encode(value)
+        self = place.json
     }
 
     package func decode<Value: Decodable>(_ type: Value.Type) throws -> Value {
@@ -14,56 +14,86 @@ extension JSON {
 // MARK: - Encoding
 
 /// A place in the tree that is being made; containers keep filling it after they were handed out.
-private final class EncodedNode {
-    enum Content {
-        case value(JSON)
-        case array([EncodedNode])
-        case object([String: EncodedNode])
-    }
-    var content = Content.value(.null)
+private final class JSONEncoding: Encoder, SingleValueEncodingContainer {
+    let codingPath: [any CodingKey]
+    var userInfo: [CodingUserInfoKey: Any] { [:] }
+    private var value = JSON.null
+    private var elements: [JSONEncoding]?
+    private var members: [String: JSONEncoding]?
+
+    init(path: [any CodingKey]) { codingPath = path }
 
     var json: JSON {
-        switch content {
-        case .value(let json): json
-        case .array(let nodes): .array(nodes.map(\.json))
-        case .object(let members): .object(members.mapValues(\.json))
-        }
+        if let members { return .object(members.mapValues(\.json)) }
+        return elements.map { .array($0.map(\.json)) } ?? value
     }
 
-    func member(_ name: String) -> EncodedNode {
-        let node = EncodedNode()
-        if case .object(var members) = content {
-            content = .value(.null)  // so that the dictionary is changed in place
-            members[name] = node
-            content = .object(members)
-        }
-        return node
+    func container<Key: CodingKey>(keyedBy type: Key.Type) -> KeyedEncodingContainer<Key> {
+        members = members ?? [:]
+        return KeyedEncodingContainer(Keyed<Key>(place: self))
     }
 
-    func element() -> EncodedNode {
-        let node = EncodedNode()
-        if case .array(var nodes) = content {
-            content = .value(.null)
-            nodes.append(node)
-            content = .array(nodes)
-        }
-        return node
+    func unkeyedContainer() -> any UnkeyedEncodingContainer {
+        elements = elements ?? []
+        return Unkeyed(place: self)
     }
 
-    func store(_ value: some Encodable, path: [any CodingKey]) throws {
+    func singleValueContainer() -> any SingleValueEncodingContainer { self }
+    func encodeNil() { value = .null }
+
+    func encode<Value: Encodable>(_ value: Value) throws {
         switch value {
-        case let value as JSON: content = .value(value)
-        case let value as String: content = .value(.string(value))
-        case let value as Bool: content = .value(.bool(value))
-        case let value as Double: content = .value(.number(value))
+        case let value as JSON: self.value = value
+        case let value as String: self.value = .string(value)
+        case let value as Bool: self.value = .bool(value)
+        case let value as Double: self.value = .number(value)
         case let value as any BinaryInteger:
             guard let integer = Int64(exactly: value) else {
-                let context = EncodingError.Context(codingPath: path, debugDescription: "an integer beyond 64 bits")
+                let context = EncodingError.Context(
+                    codingPath: codingPath, debugDescription: "an integer beyond 64 bits")
                 throw EncodingError.invalidValue(value, context)
             }
-            content = .value(.integer(integer))
-        default: try value.encode(to: JSONEncoding(node: self, codingPath: path))
+            self.value = .integer(integer)
+        default: try value.encode(to: self)
         }
+    }
+
+    struct Keyed<Key: CodingKey>: KeyedEncodingContainerProtocol {
+        let place: JSONEncoding
+        var codingPath: [any CodingKey] { place.codingPath }
+
+        private func member(_ key: any CodingKey) -> JSONEncoding {
+            let member = JSONEncoding(path: codingPath + [key])
+            place.members?[key.stringValue] = member
+            return member
+        }
+        func encodeNil(forKey key: Key) { _ = member(key) }
+        func encode<Value: Encodable>(_ value: Value, forKey key: Key) throws { try member(key).encode(value) }
+        func nestedContainer<Nested: CodingKey>(
+            keyedBy type: Nested.Type, forKey key: Key
+        ) -> KeyedEncodingContainer<Nested> { member(key).container(keyedBy: type) }
+        func nestedUnkeyedContainer(forKey key: Key) -> any UnkeyedEncodingContainer { member(key).unkeyedContainer() }
+        func superEncoder() -> any Encoder { place }
+        func superEncoder(forKey key: Key) -> any Encoder { member(key) }
+    }
+
+    struct Unkeyed: UnkeyedEncodingContainer {
+        let place: JSONEncoding
+        var codingPath: [any CodingKey] { place.codingPath }
+        var count: Int { place.elements?.count ?? 0 }
+
+        private func element() -> JSONEncoding {
+            let element = JSONEncoding(path: codingPath)
+            place.elements?.append(element)
+            return element
+        }
+        func encodeNil() { _ = element() }
+        func encode<Value: Encodable>(_ value: Value) throws { try element().encode(value) }
+        func nestedContainer<Nested: CodingKey>(keyedBy type: Nested.Type) -> KeyedEncodingContainer<Nested> {
+            element().container(keyedBy: type)
+        }
+        func nestedUnkeyedContainer() -> any UnkeyedEncodingContainer { element().unkeyedContainer() }
+        func superEncoder() -> any Encoder { element() }
     }
 }
 
@@ -78,60 +108,6 @@ extension JSON: Codable {
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         try container.encode(self)
-    }
-}
-
-private struct JSONEncoding: Encoder, SingleValueEncodingContainer {
-    let node: EncodedNode
-    var codingPath: [any CodingKey]
-    var userInfo: [CodingUserInfoKey: Any] { [:] }
-
-    func container<Key: CodingKey>(keyedBy type: Key.Type) -> KeyedEncodingContainer<Key> {
-        if case .object = node.content {} else { node.content = .object([:]) }
-        return KeyedEncodingContainer(Keyed<Key>(node: node, codingPath: codingPath))
-    }
-
-    func unkeyedContainer() -> any UnkeyedEncodingContainer {
-        if case .array = node.content {} else { node.content = .array([]) }
-        return Unkeyed(node: node, codingPath: codingPath)
-    }
-
-    func singleValueContainer() -> any SingleValueEncodingContainer { self }
-    func encodeNil() { node.content = .value(.null) }
-    func encode<Value: Encodable>(_ value: Value) throws { try node.store(value, path: codingPath) }
-
-    struct Keyed<Key: CodingKey>: KeyedEncodingContainerProtocol {
-        let node: EncodedNode
-        var codingPath: [any CodingKey]
-
-        private func encoding(_ key: any CodingKey) -> JSONEncoding {
-            JSONEncoding(node: node.member(key.stringValue), codingPath: codingPath + [key])
-        }
-        func encodeNil(forKey key: Key) { _ = node.member(key.stringValue) }
-        func encode<Value: Encodable>(_ value: Value, forKey key: Key) throws { try encoding(key).encode(value) }
-        func nestedContainer<Nested: CodingKey>(
-            keyedBy type: Nested.Type, forKey key: Key
-        ) -> KeyedEncodingContainer<Nested> { encoding(key).container(keyedBy: type) }
-        func nestedUnkeyedContainer(forKey key: Key) -> any UnkeyedEncodingContainer {
-            encoding(key).unkeyedContainer()
-        }
-        func superEncoder() -> any Encoder { JSONEncoding(node: node.member("super"), codingPath: codingPath) }
-        func superEncoder(forKey key: Key) -> any Encoder { encoding(key) }
-    }
-
-    struct Unkeyed: UnkeyedEncodingContainer {
-        let node: EncodedNode
-        var codingPath: [any CodingKey]
-        var count: Int { if case .array(let nodes) = node.content { nodes.count } else { 0 } }
-
-        private func encoding() -> JSONEncoding { JSONEncoding(node: node.element(), codingPath: codingPath) }
-        func encodeNil() { _ = node.element() }
-        func encode<Value: Encodable>(_ value: Value) throws { try encoding().encode(value) }
-        func nestedContainer<Nested: CodingKey>(keyedBy type: Nested.Type) -> KeyedEncodingContainer<Nested> {
-            encoding().container(keyedBy: type)
-        }
-        func nestedUnkeyedContainer() -> any UnkeyedEncodingContainer { encoding().unkeyedContainer() }
-        func superEncoder() -> any Encoder { encoding() }
     }
 }
 
@@ -207,36 +183,26 @@ private struct JSONDecoding: Decoder, SingleValueDecodingContainer {
         var count: Int? { values.count }
         var isAtEnd: Bool { currentIndex >= values.count }
 
-        private func current() throws -> JSONDecoding {
+        private mutating func next() throws -> JSONDecoding {
             guard !isAtEnd else {
                 let context = DecodingError.Context(codingPath: codingPath, debugDescription: "the list has ended")
                 throw DecodingError.valueNotFound(JSON.self, context)
             }
-            return JSONDecoding(json: values[currentIndex], codingPath: codingPath)
+            currentIndex += 1
+            return JSONDecoding(json: values[currentIndex - 1], codingPath: codingPath)
         }
         mutating func decodeNil() throws -> Bool {
-            guard try current().decodeNil() else { return false }
-            currentIndex += 1
-            return true
+            // What is not null is still to be decoded.
+            let isNull = try next().decodeNil()
+            if !isNull { currentIndex -= 1 }
+            return isNull
         }
-        mutating func decode<Value: Decodable>(_ type: Value.Type) throws -> Value {
-            let value = try current().value(type)
-            currentIndex += 1
-            return value
-        }
+        mutating func decode<Value: Decodable>(_ type: Value.Type) throws -> Value { try next().value(type) }
         mutating func nestedContainer<Nested: CodingKey>(
             keyedBy type: Nested.Type
-        ) throws -> KeyedDecodingContainer<Nested> {
-            let container = try current().container(keyedBy: type)
-            currentIndex += 1
-            return container
-        }
-        mutating func nestedUnkeyedContainer() throws -> any UnkeyedDecodingContainer {
-            let container = try current().unkeyedContainer()
-            currentIndex += 1
-            return container
-        }
-        mutating func superDecoder() throws -> any Decoder { try current() }
+        ) throws -> KeyedDecodingContainer<Nested> { try next().container(keyedBy: type) }
+        mutating func nestedUnkeyedContainer() throws -> any UnkeyedDecodingContainer { try next().unkeyedContainer() }
+        mutating func superDecoder() throws -> any Decoder { try next() }
     }
 }
 

@@ -8,6 +8,4 @@ package struct SocketAddress: Codable, Equatable, CustomStringConvertible {
         self.port = port
     }
     package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
-
-    package static func isNumeric(host: String) -> Bool { IPAddress(host) != nil }
 }

@@ -2,12 +2,8 @@
 extension String {
     /// Control characters would let a file name or a guest's words draw on the user's terminal.
     package var oneLine: String {
-        var result = String.UnicodeScalarView()
-        for scalar in unicodeScalars {
-            let control = scalar.properties.generalCategory == .control
-            result.append(control ? " " : scalar)
-        }
-        return String(result)
+        let shown = unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }
+        return String(String.UnicodeScalarView(shown))
     }
 
     /// Quoted so that a shell reads it back as one word, plain where that is safe.
@@ -51,6 +47,10 @@ extension String {
     }
 
     package func padded(to width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
+
+    package func replacing(_ replacements: [Character: String]) -> String {
+        map { replacements[$0] ?? String($0) }.joined()
+    }
 
     /// How many letters must be added, dropped or changed to make the other.
     func distance(to other: String) -> Int {
@@ -114,13 +114,11 @@ extension [UInt8] {
     package init?(hexadecimal text: String) {
         let digits = Array(text.utf8)
         guard digits.count % 2 == 0 else { return nil }
-        self = []
-        for place in stride(from: 0, to: digits.count, by: 2) {
-            guard let byte = UInt8(String(decoding: digits[place..<place + 2], as: UTF8.self), radix: 16) else {
-                return nil
-            }
-            append(byte)
+        let bytes = stride(from: 0, to: digits.count, by: 2).map {
+            UInt8(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)
         }
+        if bytes.contains(nil) { return nil }
+        self = bytes.compactMap(\.self)
     }
 }
 

@@ -1,5 +1,2 @@
 /// How much is said.
-package enum Verbosity: Int, Comparable {
-    case quiet, normal, verbose
-    package static func < (a: Verbosity, b: Verbosity) -> Bool { a.rawValue < b.rawValue }
-}
+package enum Verbosity: Comparable { case quiet, normal, verbose }

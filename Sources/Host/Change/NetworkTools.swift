@@ -19,7 +19,7 @@ enum NetworkTools {
             if job.status == .code(0) || !isChecked { return job.output }
             throw Failure(.cleanup, operation, subject, Job.words(of: job.errors, status: job.status))
         } catch {
-            throw error as? Failure ?? .unforeseen(error, operation, subject)
+            throw Failure.from(error, operation, subject)
         }
     }
 }

@@ -31,7 +31,7 @@ package final class FetchWorker {
             }
             return 0
         } catch {
-            let failure = error as? Failure ?? Failure.unforeseen(error, "fetch", request.shown)
+            let failure = Failure.from(error, "fetch", request.shown)
             say(.failed(failure))
             return failure.kind.rawValue
         }

@@ -143,7 +143,7 @@ extension Command {
             WordReader(lines, loop: loop, onLine: onLine), WordReader(words, loop: loop, onLine: onWords),
         ]
         return try start(
-            in: loop, .init(input: input, output: output, error: errors, passed: files), kind: .image
+            in: loop, input: input, output: output, error: errors, passed: files, kind: .image
         ) { status in
             for reader in readers { try reader.finish() }
             try onExit(status)

@@ -36,7 +36,7 @@ package struct PublishedPort: Codable, Equatable, CustomStringConvertible {
         if let given = address, given.hasPrefix("["), given.hasSuffix("]") {
             address = String(given.dropFirst().dropLast())
         }
-        if let given = address, !SocketAddress.isNumeric(host: given) { return nil }
+        if let given = address, IPAddress(given) == nil { return nil }
         guard let hosts = ports(rest), let guests = ports(guestText), hosts.count == guests.count else { return nil }
         return zip(hosts, guests).map { PublishedPort(address: address, host: $0, guest: $1, udp: udp) }
     }

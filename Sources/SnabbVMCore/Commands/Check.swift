@@ -35,7 +35,6 @@ struct Check: Codable, Equatable {
         addTools(facts.tools, versions)
         addProcessor(facts)
         addMemory(facts, wanted: memoryWanted)
-        addMounts(facts)
         addIOMMU(facts)
         addNICs(facts)
         addNetwork(facts, whyUser: whyUser)
@@ -50,14 +49,19 @@ struct Check: Codable, Equatable {
         lines.append(Line(verdict: verdict, item: item, found: found, mend: mend))
     }
 
-    private mutating func addTools(_ tools: HostFacts.Tools, _ versions: [String: String]) {
-        let needed = [
-            ("qemu", tools.qemu, "qemu-system-x86"), ("qemu-img", tools.qemuImg, "qemu-utils"),
-            ("xorriso", tools.xorriso, "xorriso"), ("tmux", tools.tmux, "tmux"),
+    /// The programs that a machine needs, with what makes them tell their version, and the packages of Debian.
+    static func programs(_ tools: HostFacts.Tools) -> [(name: String, path: String?, option: String, package: String)] {
+        [
+            ("qemu", tools.qemu, "--version", "qemu-system-x86"),
+            ("qemu-img", tools.qemuImg, "--version", "qemu-utils"),
+            ("xorriso", tools.xorriso, "--version", "xorriso"), ("tmux", tools.tmux, "-V", "tmux"),
         ]
+    }
+
+    private mutating func addTools(_ tools: HostFacts.Tools, _ versions: [String: String]) {
         // A machine starts without them, if it has no seed disk and nobody looks at its windows.
         let dispensable = ["xorriso", "tmux"]
-        for (name, path, package) in needed {
+        for (name, path, _, package) in Check.programs(tools) {
             if let path {
                 add(.ok, name, "\(versions[name] ?? "version unknown") (\(path))")
             } else {
@@ -93,18 +97,15 @@ struct Check: Codable, Equatable {
 
     private mutating func addMemory(_ facts: HostFacts, wanted: ByteCount) {
         let memory = facts.memory
-        let found =
-            "\(memory.available) of \(memory.total) available" + (memory.limit.map { ", container limit \($0)" } ?? "")
+        let limit = memory.limit.map { ", container limit \($0)" } ?? ""
+        add(.ok, "memory", "\(memory.available) of \(memory.total) available\(limit)")
         let pools = facts.hugepages.filter { $0.total > 0 }
         if pools.isEmpty {
-            add(.ok, "memory", found)
             let pages = (wanted.bytes + (2 << 20) - 1) >> 21
             add(
                 .warning, "hugepages", "none: ordinary memory is used; NIC ports need hugepages",
                 "sysctl vm.nr_hugepages=\(pages), or for good hugepages=\(pages) in GRUB_CMDLINE_LINUX")
-            return
         }
-        add(.ok, "memory", found)
         for pool in pools {
             let place = pool.node.map { " on node \($0)" } ?? ""
             let free = ByteCount(UInt64(pool.free) * pool.pageSize.bytes)
@@ -113,11 +114,7 @@ struct Check: Codable, Equatable {
                 "\(pool.free) of \(pool.total) of \(pool.pageSize) free\(place) (\(free); a machine of \(wanted) is asked for)"
             )
         }
-    }
-
-    private mutating func addMounts(_ facts: HostFacts) {
-        guard !facts.hugetlbfs.isEmpty else { return }
-        add(.ok, "hugetlbfs", facts.hugetlbfs.joined(separator: ", "))
+        if !facts.hugetlbfs.isEmpty { add(.ok, "hugetlbfs", facts.hugetlbfs.joined(separator: ", ")) }
     }
 
     private mutating func addIOMMU(_ facts: HostFacts) {

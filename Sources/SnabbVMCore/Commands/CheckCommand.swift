@@ -7,8 +7,7 @@ import Values
 /// `snabbvm check`: what a machine needs of this host, and how much of it is there.
 enum CheckCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {
-        let searchPath = Environment.current["PATH"] ?? ""
-        var facts = try HostFacts.read(for: arguments, searchPath: searchPath)
+        var facts = try HostFacts.read(for: arguments, searchPath: Environment.searchPath)
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let ports = try Preparation.lockPorts(arguments, &facts, locks: NICLocks()).requests
         if ports.isEmpty { try facts.addDevices() }
@@ -23,9 +22,8 @@ enum CheckCommand {
             scratch: folders.disks, whyUser: Wishes.whyNotBridged(facts),
             refusals: MachinePlanner.refusals(arguments, facts) + PortPlanner.refusals(arguments, facts, findings))
         if arguments.json {
-            print(
-                (["facts": try JSON(encoding: facts), "check": try JSON(encoding: check), "fit": .bool(check.isFit)]
-                    as JSON).prettyText)
+            let (facts, lines) = (try JSON(encoding: facts), try JSON(encoding: check))
+            print((["facts": facts, "check": lines, "fit": .bool(check.isFit)] as JSON).prettyText)
         } else {
             print(check.table)
         }
@@ -35,14 +33,10 @@ enum CheckCommand {
     /// The first line of what each tool says of itself, all asked at once.
     private static func versions(_ tools: HostFacts.Tools) throws -> [String: String] {
         let loop = try EventLoop()
-        let asked: [(name: String, path: String?, word: String)] = [
-            ("qemu", tools.qemu, "--version"), ("qemu-img", tools.qemuImg, "--version"),
-            ("xorriso", tools.xorriso, "--version"), ("tmux", tools.tmux, "-V"),
-        ]
-        let jobs = try asked.compactMap { asked in
-            try asked.path.map {
-                let command = Command(program: $0, arguments: [asked.word])
-                return (asked.name, try Job(command, in: loop, limit: .seconds(10), kind: .host))
+        let jobs = try Check.programs(tools).compactMap { name, path, option, _ in
+            try path.map {
+                let command = Command(program: $0, arguments: [option])
+                return (name, try Job(command, in: loop, limit: .seconds(10), kind: .host))
             }
         }
         try loop.run { jobs.allSatisfy { $0.1.hasEnded } }

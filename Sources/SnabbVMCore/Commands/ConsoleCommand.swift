@@ -12,7 +12,7 @@ enum ConsoleCommand {
             try Relay(client: client, stream: stream, escape: 0x1d).run()
             return 0
         }
-        guard let tmux = Files.findProgram("tmux", path: Environment.current["PATH"] ?? "") else {
+        guard let tmux = Files.findProgram("tmux", path: Environment.searchPath) else {
             throw Failure(
                 .host, "show", "the console", "tmux is not on PATH",
                 remedy: "apt-get install tmux, or name a stream: console serial")
@@ -24,12 +24,9 @@ enum ConsoleCommand {
         if let problem = try? answer.decode(ControlAnswer.Outcome.self).error {
             throw Failure(.host, "show", "the console", problem, remedy: "name a stream: console serial")
         }
-        signal(SIGPIPE, SIG_DFL)
         unsetenv("TMUX")
-        let words = CStrings([
-            tmux, "-u", "-N", "-S", client.folders.tmuxSocket, "attach-session", "-t", "=\(client.folders.tmuxSession)",
-        ])
-        execv(tmux, words.pointer)
-        throw Failure(.host, "start", tmux, Errno.last)
+        let (socket, session) = (client.folders.tmuxSocket, client.folders.tmuxSession)
+        let words = ["-u", "-N", "-S", socket, "attach-session", "-t", "=\(session)"]
+        try Command(program: tmux, arguments: words).become()
     }
 }

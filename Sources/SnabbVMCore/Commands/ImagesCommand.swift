@@ -27,13 +27,12 @@ enum ImagesCommand {
             let parts: [JSON] = try partials.map {
                 try [
                     "name": .string($0.stem), "source": .string($0.record.source),
-                    "done": .integer(Int64(clamping: $0.record.present.count)),
+                    "done": JSON(encoding: $0.record.present.count),
                     "total": JSON(encoding: $0.record.validators.length),
                 ]
             }
-            print(
-                (["cache": .string(cache.folder), "images": .array(images), "partial": .array(parts)] as JSON)
-                    .prettyText)
+            let list: JSON = ["cache": .string(cache.folder), "images": .array(images), "partial": .array(parts)]
+            print(list.prettyText)
             return 0
         }
         if entries.isEmpty, partials.isEmpty {
@@ -42,13 +41,9 @@ enum ImagesCommand {
         }
         let rows = entries.map { entry in
             let image = entry.record.image
-            let onDisk =
-                (try? Files.status(entry.path)).map { ByteCount(UInt64($0.st_blocks) * 512).description } ?? "-"
-            return [
-                entry.stem, image.format.rawValue, image.virtualSize.description, onDisk,
-                Elapsed.age(since: entry.record.fetched, now: Files.timeNow),
-                entry.record.source,
-            ]
+            let onDisk = (try? Files.status(entry.path)).map { "\(ByteCount(UInt64($0.st_blocks) * 512))" } ?? "-"
+            let age = Elapsed.age(since: entry.record.fetched, now: Files.timeNow)
+            return [entry.stem, image.format.rawValue, "\(image.virtualSize)", onDisk, age, entry.record.source]
         }
         let unfinished = partials.map { partial in
             let (done, total) = (partial.record.present.count, partial.record.validators.length)
@@ -60,8 +55,7 @@ enum ImagesCommand {
     }
 
     private static func pull(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        let searchPath = Environment.current["PATH"] ?? ""
-        let facts = try HostFacts.read(for: arguments, searchPath: searchPath)
+        let facts = try HostFacts.read(for: arguments, searchPath: Environment.searchPath)
         let finder = Preparation.imageFinder(arguments)
         for name in arguments.images {
             let path: String
@@ -79,7 +73,7 @@ enum ImagesCommand {
         return 0
     }
 
-    /// Those of a name, which may be cut short as long as it is one image's.
+    /// The image of this name, which may be cut short as long as it fits one image alone.
     private static func named<Item>(_ name: String, _ items: [Item], _ stem: (Item) -> String) throws(Failure) -> Item?
     {
         if let exact = items.first(where: { stem($0) == name }) { return exact }
@@ -123,25 +117,22 @@ enum ImagesCommand {
 
     /// Reads each image, and compares it with what was fetched.
     private static func verify(_ arguments: Arguments, _ cache: ImageCache, _ log: Log) throws -> Int32 {
-        var entries = cache.entries
-        if !arguments.images.isEmpty {
-            entries = try arguments.images.map { name in
-                guard let entry = try named(name, entries, \.stem) else { throw unknown(name, cache) }
-                return entry
-            }
+        let all = cache.entries
+        let chosen = try arguments.images.map { name in
+            guard let entry = try named(name, all, \.stem) else { throw unknown(name, cache) }
+            return entry
         }
         var results: [JSON] = []
         var code: Int32 = 0
-        for entry in entries {
+        for entry in chosen.isEmpty ? all : chosen {
             let failure = try problem(of: entry)
-            results.append([
-                "name": .string(entry.stem), "right": .bool(failure == nil),
-                "message": failure.map { .string($0.line) } ?? .null,
-            ])
-            if let failure {
-                code = failure.kind.rawValue
-                if !arguments.json { log.failure(failure) }
-            } else if !arguments.json {
+            code = failure?.kind.rawValue ?? code
+            if arguments.json {
+                let message = try JSON(encoding: failure?.line)
+                results.append(["name": .string(entry.stem), "right": .bool(failure == nil), "message": message])
+            } else if let failure {
+                log.failure(failure)
+            } else {
                 print("\(entry.stem): right")
             }
         }
@@ -156,14 +147,12 @@ enum ImagesCommand {
                 remedy: "remove it, and fetch it again")
         }
         var digester = try Digester(wanted.algorithm)
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
-        defer { buffer.deallocate() }
         do throws(Errno) {
             let file = try Descriptor.open(entry.path, O_RDONLY)
             while true {
-                let count = try Errno.check { read(file.raw, buffer.baseAddress, buffer.count) }
-                if count == 0 { break }
-                digester.add(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+                let bytes = try file.read(atMost: 1 << 20)
+                if bytes.isEmpty { break }
+                bytes.withUnsafeBytes { digester.add($0) }
             }
         } catch {
             throw Failure(.image, "read image", entry.path, error)

@@ -16,9 +16,7 @@ enum ReleaseCommand {
         }
         var addresses = arguments.addresses
         if arguments.all { addresses += try leftBehind(besides: addresses, in: base, log) }
-        for address in addresses {
-            failures += try releaseNIC(address, in: base, arguments, log)
-        }
+        for address in addresses { failures += try releaseNIC(address, in: base, arguments, log) }
         for failure in failures { log.failure(failure) }
         return failures.first?.kind.rawValue ?? 0
     }
@@ -50,13 +48,14 @@ enum ReleaseCommand {
 
     /// NICs that bear the mark of a machine of this host that no longer runs.
     private static func leftBehind(besides given: [PCIAddress], in base: String, _ log: Log) throws -> [PCIAddress] {
-        return try HostFacts.NIC.all(FileTree()).compactMap { nic in
+        try HostFacts.NIC.all(FileTree()).compactMap { nic in
             guard let mark = nic.mark, !given.contains(nic.address), !NICLocks.isHeld(nic.address) else { return nil }
-            // Its lock is not seen from another network namespace, its ledger's is.
-            if mark.host == NICMark.thisHost, Ledger.isHeld("\(base)/\(mark.machine).ledger") == true { return nil }
-            if mark.host == NICMark.thisHost { return nic.address }
-            log.note("NIC \(nic.address) is \(mark.holder): if that is gone, \(mark.release(nic.address))")
-            return nil
+            guard mark.host == NICMark.thisHost else {
+                log.note("NIC \(nic.address) is \(mark.holder): if that is gone, \(mark.release(nic.address))")
+                return nil
+            }
+            // The NIC's lock is not seen from another network namespace, that of the machine's ledger is.
+            return Ledger.isHeld("\(base)/\(mark.machine).ledger") == true ? nil : nic.address
         }
     }
 
@@ -65,9 +64,7 @@ enum ReleaseCommand {
         _ address: PCIAddress, in base: String, _ arguments: Arguments, _ log: Log
     ) throws -> [Failure] {
         let locks = NICLocks()
-        if !locks.take([address]).isEmpty {
-            return [busy(address, "a running machine has it")]
-        }
+        if !locks.take([address]).isEmpty { return [busy(address, "a running machine has it")] }
         for name in ControlClient.machines(in: base) {
             let path = "\(base)/\(name).ledger"
             guard Ledger.names(address, in: path) else { continue }

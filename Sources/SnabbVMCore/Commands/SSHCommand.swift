@@ -11,23 +11,17 @@ enum SSHCommand {
     private static let firstAllowance = 1.0
 
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        guard let ssh = Files.findProgram("ssh", path: Environment.current["PATH"] ?? "") else {
+        guard let ssh = Files.findProgram("ssh", path: Environment.searchPath) else {
             throw Failure(
                 .host, "log in to", "machine \(arguments.name)", "ssh is not on PATH",
                 remedy: "apt-get install openssh-client")
         }
         let client = try ControlClient(arguments)
         let place = try find(client, arguments, log)
-        signal(SIGPIPE, SIG_DFL)
-        let words = CStrings([ssh] + self.words(place, client.folders, arguments))
-        execv(ssh, words.pointer)
-        throw Failure(.host, "start", ssh, Errno.last)
+        try Command(program: ssh, arguments: words(place, client.folders, arguments)).become()
     }
 
-    private struct Place {
-        var address: SocketAddress
-        var knownHosts: String
-    }
+    private typealias Place = (address: SocketAddress, knownHosts: String)
 
     /// A guest that is booting answers sooner or later: how long that is worth waiting for the user says.
     private static func find(_ client: ControlClient, _ arguments: Arguments, _ log: Log) throws(Failure) -> Place {
@@ -40,10 +34,12 @@ enum SSHCommand {
             let answer = try? words.decode(ControlAnswer.SSH.self)
             if let problem = answer?.error { throw Failure(.network, "log in to", "machine \(name)", problem) }
             if let host = answer?.host, let port = answer?.port {
-                let place = Place(
-                    address: SocketAddress(host: host, port: port), knownHosts: answer?.knownHosts ?? "")
+                let address = SocketAddress(host: host, port: port)
                 let allowed = firstAllowance + Double(attempt) * arguments.web.tick
-                if let refusal = refusal(of: place.address, within: allowed) { why = refusal } else { return place }
+                guard let refusal = refusal(of: address, within: allowed) else {
+                    return (address, answer?.knownHosts ?? "")
+                }
+                why = refusal
             } else {
                 why = answer?.waiting ?? "its launcher does not say where it is"
             }
@@ -69,13 +65,11 @@ enum SSHCommand {
 
     /// Whom it met is remembered as long as the machine lives: the next one of this address is another.
     private static func words(_ place: Place, _ folders: MachinePaths, _ arguments: Arguments) -> [String] {
-        var words: [String] = []
         let options = [
             "UserKnownHostsFile=\"\(place.knownHosts)\"", "HostKeyAlias=snabbvm-\(folders.name)",
             "StrictHostKeyChecking=accept-new", "UpdateHostKeys=no", "LogLevel=ERROR",
         ]
-        for option in options { words += ["-o", option] }
-        words += ["-p", "\(place.address.port)"]
+        var words = options.flatMap { ["-o", $0] } + ["-p", "\(place.address.port)"]
         if let login = arguments.login { words += ["-l", login] }
         if let identity = arguments.identity { words += ["-i", identity] }
         return words + ["--", place.address.host] + arguments.command

@@ -5,7 +5,7 @@ import Values
 enum Completion: String, CaseIterable {
     case bash, zsh, fish
 
-    private static var verbs: [Verb] { Verb.shown }
+    private static let verbs = Verb.shown.map(\.verb)
 
     var script: String {
         switch self {
@@ -16,26 +16,38 @@ enum Completion: String, CaseIterable {
     }
 
     /// What can stand behind an option, or as an operand of a verb.
-    fileprivate enum Values {
-        case none, files, folders
-        case words([String])
+    fileprivate struct Values: Equatable {
+        /// For bash: what its compgen is told, and the variable that an operand sets.
+        let compgen, variable: String
+        /// For zsh's _arguments.
+        let action: String
+        /// For fish's complete.
+        let words: String
+
+        static let files = Values(compgen: "-f", variable: "files=yes", action: "_files", words: "-F")
+        static let folders = Values(
+            compgen: "-d", variable: "files=yes", action: "_files -/", words: "-a '(__fish_complete_directories)'")
+
+        static func words(_ words: [String]) -> Values {
+            let list = words.joined(separator: " ")
+            return Values(
+                compgen: "-W '\(list)'", variable: "words='\(list)'", action: "(\(list))", words: "-a '\(list)'")
+        }
     }
 
-    private static func operands(of verb: Verb) -> Values {
+    private static func operands(of verb: Verb) -> Values? {
         switch verb {
         case .run: .files
         case .images: .words(ImagesVerb.allCases.map(\.rawValue))
         case .console: .words(StreamName.allCases.map(\.rawValue))
         case .completion: .words(Completion.allCases.map(\.rawValue))
-        default: .none
+        default: nil
         }
     }
 
     /// As words of a shell's pattern: behind these stands a value, which is no verb whatever it says.
     private static func optionsWithValues(_ separator: String) -> String {
-        OptionRow.table.filter { $0.placeholder != nil }.flatMap { row in
-            (row.letter.map { ["-\($0)"] } ?? []) + ["--\(row.name)"]
-        }.joined(separator: separator)
+        OptionRow.table.filter { $0.placeholder != nil }.flatMap(\.words).joined(separator: separator)
     }
 
     // MARK: - bash
@@ -53,28 +65,15 @@ enum Completion: String, CaseIterable {
             "        \(verbWords.joined(separator: " | "))) verb=$word; break ;;", "        esac", "    done",
             "    case $before in",
         ]
-        for row in OptionRow.table {
-            guard row.placeholder != nil else { continue }
-            let names = (row.letter.map { "-\($0) | " } ?? "") + "--\(row.name)"
-            switch row.values {
-            case .none: lines.append("    \(names)) return ;;")
-            case .files: lines.append("    \(names)) mapfile -t COMPREPLY < <(compgen -f -- \"$here\"); return ;;")
-            case .folders: lines.append("    \(names)) mapfile -t COMPREPLY < <(compgen -d -- \"$here\"); return ;;")
-            case .words(let words):
-                let list = words.joined(separator: " ")
-                lines.append("    \(names)) mapfile -t COMPREPLY < <(compgen -W '\(list)' -- \"$here\"); return ;;")
-            }
+        for row in OptionRow.table where row.placeholder != nil {
+            let reply = row.values.map { "mapfile -t COMPREPLY < <(compgen \($0.compgen) -- \"$here\"); " } ?? ""
+            lines.append("    \(row.words.joined(separator: " | "))) \(reply)return ;;")
         }
         lines += ["    esac", "    case ${verb:-run} in"]
         for verb in verbs {
-            let options = OptionRow.table.filter { $0.applies(to: verb) }.map { "--\($0.name)" }
-            var line = "    \(verb.rawValue)) options='\(options.joined(separator: " "))'"
-            switch operands(of: verb) {
-            case .words(let words): line += " words='\(words.joined(separator: " "))'"
-            case .files, .folders: line += " files=yes"
-            case .none: break
-            }
-            lines.append(line + " ;;")
+            let options = OptionRow.table.filter { $0.verbs.contains(verb) }.map { "--\($0.name)" }
+            let operands = operands(of: verb).map { " \($0.variable)" } ?? ""
+            lines.append("    \(verb.rawValue)) options='\(options.joined(separator: " "))'\(operands) ;;")
         }
         lines += [
             "    esac", "    [ -n \"$verb\" ] || words='\(verbWords.joined(separator: " "))'",
@@ -92,7 +91,7 @@ enum Completion: String, CaseIterable {
             "#compdef snabbvm", "# zsh completion of snabbvm", "_snabbvm() {", "    local verb word skip",
             "    local -a verbs options", "    verbs=(",
         ]
-        lines += verbs.map { "        '\($0.rawValue):\(quoted($0.summary))'" }
+        lines += Verb.shown.map { "        '\($0.verb.rawValue):\(quoted($0.summary))'" }
         lines += [
             "    )", "    for word in ${words[2,CURRENT-1]}; do",
             "        if [[ -n $skip ]]; then skip=; continue; fi", "        case $word in",
@@ -103,20 +102,15 @@ enum Completion: String, CaseIterable {
         ]
         for verb in verbs {
             lines.append("    \(verb.rawValue)) options=(")
-            for row in OptionRow.table where row.applies(to: verb) {
-                let value = row.placeholder.map { ":\(quoted($0)):\(row.values.zshAction)" } ?? ""
+            for row in OptionRow.table where row.verbs.contains(verb) {
+                let value = row.placeholder.map { ":\(quoted($0)):\(row.values?.action ?? "")" } ?? ""
                 let name = "--\(row.name)" + (row.placeholder == nil ? "" : "=")
                 let names = row.letter.map { "{-\($0),\(name)}" } ?? name
                 let isList = if case .list = row.kind { true } else { false }
-                let others = row.letter.map { "(-\($0) --\(row.name))" } ?? ""
+                let others = row.letter == nil ? "" : "(\(row.words.joined(separator: " ")))"
                 lines.append("        '\(isList ? "*" : others)'\(names)'[\(quoted(row.help))]\(value)'")
             }
-            let operands =
-                switch operands(of: verb) {
-                case .none: ""
-                case .files, .folders: "'*: :_files'"
-                case .words(let words): "'*: :(\(words.joined(separator: " ")))'"
-                }
+            let operands = operands(of: verb).map { "'*: :\($0.action)'" } ?? ""
             lines.append("        \(operands)) ;;")
         }
         lines += [
@@ -132,15 +126,7 @@ enum Completion: String, CaseIterable {
 
     /// For zsh, within single quotes, brackets and colons.
     private static func quoted(_ text: String) -> String {
-        var result = ""
-        for character in text {
-            switch character {
-            case "'": result += "'\\''"
-            case ":", "[", "]": result += "\\\(character)"
-            default: result.append(character)
-            }
-        }
-        return result
+        text.replacing(["'": "'\\''", ":": "\\:", "[": "\\[", "]": "\\]"])
     }
 
     // MARK: - fish
@@ -154,32 +140,21 @@ enum Completion: String, CaseIterable {
             "                set skip yes", "            case \(names)", "                echo $word",
             "                return", "        end", "    end", "    echo none", "end", "complete -c snabbvm -f",
         ]
-        for verb in verbs {
+        for (verb, _, summary) in Verb.shown {
             lines.append(
-                "complete -c snabbvm -n 'contains (__snabbvm_verb) none' -a \(verb.rawValue)"
-                    + " -d \(verb.summary.shellQuoted)")
+                "complete -c snabbvm -n 'contains (__snabbvm_verb) none' -a \(verb.rawValue) -d \(summary.shellQuoted)")
         }
         for verb in verbs {
-            let condition = condition(for: [verb])
-            switch operands(of: verb) {
-            case .none: break
-            case .files, .folders: lines.append("complete -c snabbvm\(condition) -F")
-            case .words(let words):
-                lines.append("complete -c snabbvm\(condition) -a '\(words.joined(separator: " "))'")
-            }
+            guard let operands = operands(of: verb) else { continue }
+            lines.append("complete -c snabbvm\(condition(for: [verb])) \(operands.words)")
         }
         for row in OptionRow.table {
             let letter = row.letter.map { " -s \($0)" } ?? ""
-            let value =
-                switch row.values {
-                case .none: row.placeholder == nil ? "" : " -x"
-                case .files: " -r -F"
-                case .folders: " -x -a '(__fish_complete_directories)'"
-                case .words(let words): " -x -a '\(words.joined(separator: " "))'"
-                }
+            let value = row.placeholder == nil ? "" : row.values == .files ? " -r" : " -x"
+            let words = row.values.map { " \($0.words)" } ?? ""
             lines.append(
-                "complete -c snabbvm\(condition(for: verbs.filter(row.applies(to:))))\(letter) -l \(row.name)\(value)"
-                    + " -d \(row.help.shellQuoted)")
+                "complete -c snabbvm\(condition(for: verbs.filter(row.verbs.contains)))\(letter) -l \(row.name)\(value)"
+                    + "\(words) -d \(row.help.shellQuoted)")
         }
         return lines.joined(separator: "\n")
     }
@@ -192,29 +167,16 @@ enum Completion: String, CaseIterable {
 }
 
 extension OptionRow {
-    /// By what the help calls the value.
-    fileprivate var values: Completion.Values {
-        guard let placeholder else { return .none }
-        let choices = placeholder.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
-        switch placeholder {
-        case "DIR": return .folders
-        case _ where choices.contains { $0 == "FILE" || $0 == "@FILE" }: return .files
-        case _ where choices.count > 1:
-            // Those that are to be replaced are of no help.
-            let fixed = choices.filter { $0.allSatisfy { $0.isLowercase || $0.isNumber || "-_".contains($0) } }
-            return fixed.isEmpty ? .none : .words(fixed)
-        default: return .none
-        }
-    }
-}
+    /// `-m` and `--memory`.
+    fileprivate var words: [String] { (letter.map { ["-\($0)"] } ?? []) + ["--\(name)"] }
 
-extension Completion.Values {
-    fileprivate var zshAction: String {
-        switch self {
-        case .none: ""
-        case .files: "_files"
-        case .folders: "_files -/"
-        case .words(let words): "(\(words.joined(separator: " ")))"
-        }
+    /// By what the help calls the value.
+    fileprivate var values: Completion.Values? {
+        let choices = (placeholder ?? "").split(separator: "|").map(String.init)
+        if choices == ["DIR"] { return .folders }
+        if choices.contains("FILE") || choices.contains("@FILE") { return .files }
+        // Those that are to be replaced are of no help.
+        let fixed = choices.filter { $0.allSatisfy { $0.isLowercase || $0.isNumber || "-_".contains($0) } }
+        return choices.count > 1 && !fixed.isEmpty ? .words(fixed) : nil
     }
 }

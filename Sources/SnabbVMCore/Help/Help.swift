@@ -8,16 +8,12 @@ enum Help {
             "snabbvm \(Version.text): boots a virtual machine, with everything it needs, from one command", "",
             "Usage:",
         ]
-        for verb in Verb.shown {
-            lines.append("  snabbvm \(verb.usage)".padded(to: 54) + verb.summary)
-        }
+        lines += Verb.shown.map { "  snabbvm \($0.usage)".padded(to: 54) + $0.summary }
         for paragraph in introduction { lines += [""] + paragraph.wrapped(at: 112) }
         for group in OptionRow.Group.allCases {
             lines += ["", "\(group.rawValue):"]
-            for row in OptionRow.table where row.group == group { lines += describe(row) }
-            if group == .ports {
-                lines += ["", "Keys of a port (\(liveKeys)):"] + PortKey.table.map(describe)
-            }
+            lines += OptionRow.table.filter { $0.group == group }.flatMap(describe)
+            if group == .ports { lines += ["", "Keys of a port (\(liveKeys)):"] + PortKey.table.map(describe) }
         }
         lines += [""] + environment.wrapped(at: 112) + [""]
         for (code, meaning) in exitCodes {

@@ -8,31 +8,28 @@ enum Manual {
             ".TH SNABBVM 1 \"\" \"snabbvm \(Version.text)\" \"User Commands\"", ".SH NAME",
             "snabbvm \\- boot a virtual machine, with everything it needs, from one command", ".SH SYNOPSIS", ".nf",
         ]
-        for verb in Verb.shown { lines.append("\\fBsnabbvm\\fR \(escaped(verb.usage))") }
+        lines += Verb.shown.map { "\\fBsnabbvm\\fR \(escaped($0.usage))" }
         lines += [".fi", ".SH DESCRIPTION"]
         for paragraph in Help.introduction { lines += [".PP", escaped(paragraph)] }
         lines.append(".SH COMMANDS")
-        for verb in Verb.shown { lines += [".TP", "\\fB\(escaped(verb.rawValue))\\fR", escaped(verb.summary)] }
+        for (verb, _, summary) in Verb.shown { lines += entry("\\fB\(escaped(verb.rawValue))\\fR", summary) }
         lines.append(".SH OPTIONS")
         for group in OptionRow.Group.allCases {
             lines.append(".SS \(escaped(group.rawValue))")
             for row in OptionRow.table where row.group == group {
                 let letter = row.letter.map { "\\fB\\-\($0)\\fR, " } ?? ""
                 let value = row.placeholder.map { " \\fI\(escaped($0))\\fR" } ?? ""
-                lines += [".TP", "\(letter)\\fB\\-\\-\(escaped(row.name))\\fR\(value)", escaped(row.help)]
+                lines += entry("\(letter)\\fB\\-\\-\(escaped(row.name))\\fR\(value)", row.help)
             }
             guard group == .ports else { continue }
             lines += [".SS Keys of a port", escaped(Help.liveKeys)]
             for key in PortKey.table {
-                lines += [
-                    ".TP",
-                    "\\fB\(escaped(key.name))\\fR=\\fI\(escaped(key.placeholder))\\fR" + (key.isLive ? " *" : ""),
-                    escaped(key.help),
-                ]
+                let name = "\\fB\(escaped(key.name))\\fR=\\fI\(escaped(key.placeholder))\\fR"
+                lines += entry(name + (key.isLive ? " *" : ""), key.help)
             }
         }
         lines += [".SH ENVIRONMENT", escaped(Help.environment), ".SH EXIT STATUS"]
-        for (code, meaning) in Help.exitCodes { lines += [".TP", "\\fB\(code)\\fR", escaped(meaning)] }
+        for (code, meaning) in Help.exitCodes { lines += entry("\\fB\(code)\\fR", meaning) }
         lines += [
             ".SH FILES", ".TP", "\\fI/u\\fR",
             "where images and other files are looked for first: the folder mounted into a container",
@@ -44,17 +41,11 @@ enum Manual {
         return lines.joined(separator: "\n")
     }
 
-    /// A hyphen that is one of the command line's, and no line that begins as a request.
+    private static func entry(_ tag: String, _ text: String) -> [String] { [".TP", tag, escaped(text)] }
+
+    /// Hyphens as those of a command line, and no line that begins as a request.
     private static func escaped(_ text: String) -> String {
-        var result = ""
-        for character in text {
-            switch character {
-            case "\\": result += "\\e"
-            case "-": result += "\\-"
-            case "…": result += "..."
-            default: result.append(character)
-            }
-        }
+        let result = text.replacing(["\\": "\\e", "-": "\\-", "…": "..."])
         return result.hasPrefix(".") || result.hasPrefix("'") ? "\\&" + result : result
     }
 }

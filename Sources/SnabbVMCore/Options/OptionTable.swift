@@ -3,9 +3,6 @@ import Values
 
 /// One option: its row makes the parser, the help and the environment name.
 struct OptionRow: Sendable {
-    enum Scope: Sendable {
-        case machine, fetching, trying, everywhere, status, stop, ssh, ports, taking, several, release
-    }
     enum Group: String, CaseIterable, Sendable {
         case machine = "The machine"
         case disks = "Disks"
@@ -24,21 +21,21 @@ struct OptionRow: Sendable {
         case list(String, @Sendable (inout Arguments, String) -> Bool)
     }
 
-    var name: String
-    var letter: Character?
-    var group: Group
-    var scope: Scope
-    var kind: Kind
-    var help: String
+    let name: String
+    let letter: Character?
+    let group: Group
+    let verbs: [Verb]
+    let kind: Kind
+    let help: String
 
     init(
-        _ name: String, _ letter: Character? = nil, _ group: Group, _ kind: Kind, _ help: String,
-        for scope: Scope = .machine
+        _ name: String, _ group: Group, letter: Character? = nil, _ kind: Kind, _ help: String,
+        for verbs: [Verb] = machine
     ) {
         self.name = name
         self.letter = letter
         self.group = group
-        self.scope = scope
+        self.verbs = verbs
         self.kind = kind
         self.help = help
     }
@@ -57,273 +54,219 @@ struct OptionRow: Sendable {
         }
     }
 
-    func applies(to verb: Verb) -> Bool {
-        switch scope {
-        case .everywhere: true
-        case .machine: [.run, .demo, .check].contains(verb)
-        case .fetching: [.run, .demo, .check, .images].contains(verb)
-        case .trying: [.run, .demo, .check, .images, .ssh].contains(verb)
-        case .ssh: verb == .ssh
-        case .several: [.release, .images].contains(verb)
-        case .status: verb == .status
-        case .stop: verb == .stop
-        case .release: verb == .release
-        case .ports: verb == .ports
-        case .taking: [.run, .demo, .check, .release].contains(verb)
-        }
-    }
+    private static let all = Verb.allCases
+    private static let machine: [Verb] = [.run, .demo, .check]
+    private static let fetching = machine + [.images]
+    private static let trying = fetching + [.ssh]
+    private static let taking = machine + [.release]
 
     static let table: [OptionRow] = [
         .init(
-            "memory", "m", .machine, .value("SIZE") { $0.set(\.memory, ByteCount($1, unit: 1 << 20)) },
+            "memory", .machine, letter: "m", .value("SIZE") { $0.set(\.memory, ByteCount($1, unit: 1 << 20)) },
             "memory of the machine: 4G, 512M, or a number of MB (2G)"),
+        .init("cpus", .machine, letter: "c", .number("N", 1...1024, \.cpus), "virtual CPUs (1)"),
         .init(
-            "cpus", "c", .machine,
-            .value("N") { $0.set(\.cpus, Int($1).flatMap { (1...1024).contains($0) ? $0 : nil }) },
-            "virtual CPUs (1)"),
-        .init(
-            "hugepages", nil, .machine, .value("auto|off|required|SIZE") { $0.set(\.hugepages, HugepageChoice($1)) },
+            "hugepages", .machine, .value("auto|off|required|SIZE") { $0.set(\.hugepages, HugepageChoice($1)) },
             "memory in hugepages: where the host has them (auto), never, or always, of 2M or 1G"),
-        .init("accel", nil, .machine, .choice(\.accelerator), "hardware virtualisation or software emulation (auto)"),
-        .init("cpu", nil, .machine, .text("MODEL", \.cpuModel), "CPU model for QEMU's -cpu (kvm: host, tcg: max)"),
-        .init("machine", nil, .machine, .choice(\.chipset), "chipset (q35)"),
-        .init("firmware", nil, .machine, .choice(\.firmware), "what boots the machine (bios)"),
+        .init("accel", .machine, .choice(\.accelerator), "hardware virtualisation or software emulation (auto)"),
+        .init("cpu", .machine, .text("MODEL", \.cpuModel), "CPU model for QEMU's -cpu (kvm: host, tcg: max)"),
+        .init("machine", .machine, .choice(\.chipset), "chipset (q35)"),
+        .init("firmware", .machine, .choice(\.firmware), "what boots the machine (bios)"),
         .init(
-            "kernel", nil, .machine, .text("FILE", \.kernel),
-            "boot this Linux kernel directly; IMAGE may then be left out"),
-        .init("initrd", nil, .machine, .text("FILE", \.initrd), "with this initial RAM disk"),
-        .init("append", nil, .machine, .text("TEXT", \.append), "and this kernel command line"),
+            "kernel", .machine, .text("FILE", \.kernel), "boot this Linux kernel directly; IMAGE may then be left out"),
+        .init("initrd", .machine, .text("FILE", \.initrd), "with this initial RAM disk"),
+        .init("append", .machine, .text("TEXT", \.append), "and this kernel command line"),
 
         .init(
-            "disk-size", nil, .disks, .value("SIZE") { $0.set(\.diskSize, ByteCount($1, unit: 1 << 20)) },
+            "disk-size", .disks, .value("SIZE") { $0.set(\.diskSize, ByteCount($1, unit: 1 << 20)) },
             "grow the disk to this size; beside an ISO the size of the blank disk (2G)"),
         .init(
-            "format", nil, .disks, .choice(\.format), "what IMAGE is (by default, what its content says)",
-            for: .fetching),
-        .init("copy", nil, .disks, .flag { $0.copy = $1 }, "boot a full copy of IMAGE rather than an overlay on it"),
-        .init("cdrom", nil, .disks, .text("FILE", \.cdrom), "one more ISO, as a CD; also by URL"),
+            "format", .disks, .value(DiskFormat.choices) { $0.set(\.format, DiskFormat(rawValue: $1)) },
+            "what IMAGE is (by default, what its content says)", for: fetching),
+        .init("copy", .disks, .toggle(\.copy), "boot a full copy of IMAGE rather than an overlay on it"),
+        .init("cdrom", .disks, .text("FILE", \.cdrom), "one more ISO, as a CD; also by URL"),
         .init(
-            "secret-file", nil, .disks, .text("FILE", \.secretFile),
+            "secret-file", .disks, .text("FILE", \.secretFile),
             "passphrase of an encrypted qcow2, byte for byte; the overlay is encrypted with it too"),
-        .init("disk-bus", nil, .disks, .choice(\.diskBus), "how disks are attached (virtio)"),
+        .init("disk-bus", .disks, .choice(\.diskBus), "how disks are attached (virtio)"),
 
         .init(
-            "checksum", nil, .images,
-            .value("SUM") { $0.set(\.checksum, ChecksumRequest($1) == nil ? nil : $1) },
-            "what IMAGE must be: sha256:HEX, sha512:HEX, or the URL or path of a SUMS file", for: .fetching),
+            "checksum", .images, .value("SUM") { $0.set(\.checksum, ChecksumRequest($1) == nil ? nil : $1) },
+            "what IMAGE must be: sha256:HEX, sha512:HEX, or the URL or path of a SUMS file", for: fetching),
         .init(
-            "keyring", nil, .images, .text("FILE", \.keyring), "the SUMS file must be signed by a key in it",
-            for: .fetching),
+            "keyring", .images, .text("FILE", \.keyring), "the SUMS file must be signed by a key in it", for: fetching),
+        .init("lazy", .images, .toggle(\.lazy), "boot at once; what is not here yet comes while the machine runs"),
         .init(
-            "lazy", nil, .images, .flag { $0.lazy = $1 },
-            "boot at once; what is not here yet comes while the machine runs"),
+            "cache", .images, .text("DIR", \.cache),
+            "where fetched images are kept (images, below --state or --scratch)", for: fetching),
         .init(
-            "cache", nil, .images, .text("DIR", \.cache),
-            "where fetched images are kept (images, below --state or --scratch)",
-            for: .fetching),
+            "header", .images, .list("LINE|@FILE") { $0.add(\.web.headers, $1.isHeaderLine ? [$1] : nil) },
+            "one more line of the HTTP request", for: fetching),
         .init(
-            "header", nil, .images,
-            .list("LINE|@FILE") { arguments, text in
-                guard text.hasPrefix("@") || text.dropFirst().contains(":") else { return false }
-                arguments.web.headers.append(text)
-                return true
-            }, "one more line of the HTTP request", for: .fetching),
+            "cacert", .images, .text("FILE", \.web.caCertificates), "certificates to trust, in place of the host's",
+            for: fetching),
         .init(
-            "cacert", nil, .images, .text("FILE", \.web.caCertificates),
-            "certificates to trust, in place of the host's",
-            for: .fetching),
+            "insecure", .images, .toggle(\.web.isInsecure), "check no certificate: anybody may answer", for: fetching),
         .init(
-            "insecure", nil, .images, .flag { $0.web.isInsecure = $1 }, "check no certificate: anybody may answer",
-            for: .fetching),
-        .init(
-            "attempts", nil, .images,
+            "attempts", .images,
             .value("N") { arguments, text in
-                guard let number = Int(text), (1...1_000_000).contains(number) else { return false }
-                arguments.attempts = number
-                arguments.web.attempts = number
-                return true
-            }, "how often in a row a server may fail (10); ssh: how often it is tried (60)", for: .trying),
+                let number = Int(text).flatMap { (1...1_000_000).contains($0) ? $0 : nil }
+                return arguments.set(\.attempts, number) && arguments.set(\.web.attempts, number)
+            }, "how often in a row a server may fail (10); ssh: how often it is tried (60)", for: trying),
+        .init("sleep", .images, .seconds(\.web.sleep), "how long to wait before it is asked again (1)", for: trying),
         .init(
-            "sleep", nil, .images, .seconds(\.web.sleep), "how long to wait before it is asked again (1)",
-            for: .trying),
+            "tick", .images, .seconds(\.web.tick),
+            "how much longer after each failure (1); ssh: how much longer each try may take", for: trying),
+        .init("timeout", .images, .seconds(\.web.timeout), "how long a server may say nothing (30)", for: fetching),
+        .init("member", .images, .text("NAME", \.member), "which file of an archive is the disk", for: fetching),
         .init(
-            "tick", nil, .images, .seconds(\.web.tick),
-            "how much longer after each failure (1); ssh: how much longer each try may take", for: .trying),
-        .init(
-            "timeout", nil, .images, .seconds(\.web.timeout), "how long a server may say nothing (30)", for: .fetching),
-        .init(
-            "member", nil, .images, .text("NAME", \.member), "which file of an archive is the disk", for: .fetching),
-        .init(
-            "max-size", nil, .images, .value("SIZE") { $0.set(\.maxSize, ByteCount($1, unit: 1 << 20)) },
-            "how large a disk may unpack to (1000 times its packed size, and 1T)", for: .fetching),
-        .init(
-            "images", nil, .images, .text("FILE", \.catalog), "one more list of names for images", for: .fetching),
+            "max-size", .images, .value("SIZE") { $0.set(\.maxSize, ByteCount($1, unit: 1 << 20)) },
+            "how large a disk may unpack to (1000 times its packed size, and 1T)", for: fetching),
+        .init("images", .images, .text("FILE", \.catalog), "one more list of names for images", for: fetching),
 
-        .init("user-data", "u", .seed, .text("FILE", \.userData), "cloud-init user-data, passed on byte for byte"),
-        .init("meta-data", nil, .seed, .text("FILE", \.metaData), "cloud-init meta-data (made when not given)"),
-        .init("network-config", nil, .seed, .text("FILE", \.networkConfig), "cloud-init network-config"),
         .init(
-            "hostname", nil, .seed, .value("NAME") { $0.set(\.hostname, $1.isHostname ? $1 : nil) },
+            "user-data", .seed, letter: "u", .text("FILE", \.userData), "cloud-init user-data, passed on byte for byte"),
+        .init("meta-data", .seed, .text("FILE", \.metaData), "cloud-init meta-data (made when not given)"),
+        .init("network-config", .seed, .text("FILE", \.networkConfig), "cloud-init network-config"),
+        .init(
+            "hostname", .seed, .value("NAME") { $0.set(\.hostname, $1.isHostname ? $1 : nil) },
             "the guest's host name (the machine's name)"),
         .init(
-            "ssh-key", nil, .seed,
-            .list("KEY|FILE") { arguments, text in
-                arguments.sshKeys.append(text)
-                return true
-            }, "SSH public key to let in: itself, or a file with one a line"),
-        .init("seed-label", nil, .seed, .choice(\.seedLabel), "volume label of the seed disk (cidata)"),
+            "ssh-key", .seed, .list("KEY|FILE") { $0.add(\.sshKeys, [$1]) },
+            "SSH public key to let in: itself, or a file with one a line"),
+        .init("seed-label", .seed, .choice(\.seedLabel), "volume label of the seed disk (cidata)"),
 
         .init(
-            "net", nil, .network, .value(NetworkMode.placeholder) { $0.set(\.net, NetworkMode($1)) },
+            "net", .network, .value(NetworkMode.placeholder) { $0.set(\.net, NetworkMode($1)) },
             "the machine's eth0 (bridge in a container with NET_ADMIN and its own network, else user)"),
+        .init("bridge", .network, .text("NAME", \.bridge), "join this bridge, which is there already"),
         .init(
-            "bridge", nil, .network, .text("NAME", \.bridge), "join this bridge, which is there already"),
-        .init(
-            "interface", nil, .network, .text("NAME", \.interface),
+            "interface", .network, .text("NAME", \.interface),
             "the container's interface that becomes the machine's eth0 (the one with the default route)"),
         .init(
-            "address", nil, .network,
+            "address", .network,
             .list("auto|dhcp|none|CIDR[,GATEWAY]") { arguments, text in
                 arguments.set(\.address, AddressRequest(text)?.joined(with: arguments.address))
             },
             "address of eth0: a free one (auto), what others give (dhcp), or this; IPv4 and IPv6"
         ),
         .init(
-            "nic", nil, .network,
-            .list(GuestNICRequest.placeholder) { arguments, text in
-                guard let request = GuestNICRequest(text) else { return false }
-                arguments.nics.append(request)
-                return true
-            }, "one more NIC, at another of the container's interfaces; the guest has them in this order"),
+            "nic", .network, .list(GuestNICRequest.placeholder) { $0.add(\.nics, GuestNICRequest($1).map { [$0] }) },
+            "one more NIC, at another of the container's interfaces; the guest has them in this order"),
         .init(
-            "net-all", nil, .network, .flag { $0.netAll = $1 },
+            "net-all", .network, .toggle(\.netAll),
             "one more NIC at each of the container's other interfaces, as --net says"),
         .init(
-            "user-net", nil, .network, .choice(\.userNet),
+            "user-net", .network, .choice(\.userNet),
             "who plays --net user: QEMU itself (slirp), or passt, if it is installed"),
         .init(
-            "nic-offload", nil, .network, .flag { $0.nicOffload = $1 },
+            "nic-offload", .network, .toggle(\.nicOffload),
             "leave checksums and the cutting of large packets to the guest: faster, but not for routers"),
         .init(
-            "publish", nil, .network,
-            .list("[[ADDR:]PORT:]PORT[/udp]") { arguments, text in
-                guard let ports = PublishedPort.parse(text) else { return false }
-                arguments.published += ports
-                return true
-            }, "lead a port of the host to one of the guest; lists and ranges too, or only those"),
+            "publish", .network, .list("[[ADDR:]PORT:]PORT[/udp]") { $0.add(\.published, PublishedPort.parse($1)) },
+            "lead a port of the host to one of the guest; lists and ranges too, or only those"),
         .init(
-            "nic-model", nil, .network, .value("MODEL") { $0.set(\.nicModel, $1.isPlainWord ? $1 : nil) },
+            "nic-model", .network, .value("MODEL") { $0.set(\.nicModel, $1.isPlainWord ? $1 : nil) },
             "QEMU device for eth0 (virtio-net-pci)"),
         .init(
-            "mac", nil, .network, .value("ADDRESS") { $0.set(\.mac, MACAddress(unicast: $1)) },
+            "mac", .network, .value("ADDRESS") { $0.set(\.mac, MACAddress(unicast: $1)) },
             "MAC address of eth0 (made from the machine's name)"),
         .init(
-            "vnc", nil, .network, .value("[ADDR:]PORT|off") { $0.set(\.vnc, VNCChoice($1)) },
+            "vnc", .network, .value("[ADDR:]PORT|off") { $0.set(\.vnc, VNCChoice($1)) },
             "where VNC listens (5901; on all addresses in a container, else on 127.0.0.1)"),
-        .init("vnc-password-file", nil, .network, .text("FILE", \.vncPasswordFile), "file with the VNC password"),
+        .init("vnc-password-file", .network, .text("FILE", \.vncPasswordFile), "file with the VNC password"),
 
         .init(
-            "ports-file", nil, .ports, .text("FILE", \.portsFile),
+            "ports-file", .ports, .text("FILE", \.portsFile),
             "JSON file with ports and their settings, watched while the machine runs"),
         .init(
-            "force-port", nil, .ports, .flag { $0.forcePort = $1 },
-            "take NICs that are in use, or left behind; release those of other containers",
-            for: .taking),
+            "force-port", .ports, .toggle(\.forcePort),
+            "take NICs that are in use, or left behind; release those of other containers", for: taking),
         .init(
-            "switch-cpus", nil, .ports, .value("LIST") { $0.set(\.switchCPUs, $1.numberList) },
+            "switch-cpus", .ports, .value("LIST") { $0.set(\.switchCPUs, $1.numberList) },
             "processors for the switches: 2,4-7 (chosen beside each NIC)"),
         .init(
-            "switch-retries", nil, .ports,
-            .value("N") { $0.set(\.switchRetries, Int($1).flatMap { (0...1000).contains($0) ? $0 : nil }) },
+            "switch-retries", .ports, .number("N", 0...1000, \.switchRetries),
             "failures in a row of a switch before the start fails (5)"),
 
         .init(
-            "name", nil, .host,
+            "name", .host,
             .value("NAME") { arguments, text in
                 arguments.nameIsGiven = true
                 return arguments.set(\.name, text.isMachineName ? text : nil)
-            }, "name of the machine (vm)", for: .everywhere),
+            }, "name of the machine (vm)", for: all),
         .init(
-            "state", nil, .host, .text("DIR", \.state),
-            "keep the machine's disk here and boot it again; else changes are lost", for: .fetching),
+            "state", .host, .text("DIR", \.state),
+            "keep the machine's disk here and boot it again; else changes are lost", for: fetching),
         .init(
-            "scratch", nil, .host, .text("DIR", \.scratch), "where disks are that are not kept (/var/lib/snabbvm)",
-            for: .fetching),
+            "scratch", .host, .text("DIR", \.scratch), "where disks are that are not kept (/var/lib/snabbvm)",
+            for: fetching),
         .init(
-            "run-dir", nil, .host, .text("DIR", \.runFolder),
-            "where running machines have sockets and logs (/run/snabbvm)",
-            for: .everywhere),
+            "run-dir", .host, .text("DIR", \.runFolder), "where running machines have sockets and logs (/run/snabbvm)",
+            for: all),
         .init(
-            "share-dir", nil, .host, .text("DIR", \.shareFolder), "where the demo machine is (beside the program)",
-            for: .fetching),
+            "share-dir", .host, .text("DIR", \.shareFolder), "where the demo machine is (beside the program)",
+            for: fetching),
+        .init("stop-timeout", .host, .seconds(\.stopTimeout), "how long the guest may take to power off (60)"),
+        .init("qemu", .host, .value("PROGRAM") { $0.set(\.qemu, $1) }, "QEMU to run (qemu-system-x86_64)"),
         .init(
-            "stop-timeout", nil, .host,
-            .seconds(\.stopTimeout), "how long the guest may take to power off (60)"),
-        .init("qemu", nil, .host, .value("PROGRAM") { $0.set(\.qemu, $1) }, "QEMU to run (qemu-system-x86_64)"),
+            "qemu-arg", .host, .list("ARG") { $0.add(\.qemuArguments, [$1]) },
+            "one more argument for QEMU, as it is; may be given many times"),
         .init(
-            "qemu-arg", nil, .host,
-            .list("ARG") { arguments, text in
-                arguments.qemuArguments.append(text)
-                return true
-            }, "one more argument for QEMU, as it is; may be given many times"),
-        .init(
-            "qemu-user", nil, .host, .value("USER") { $0.set(\.qemuUser, $1) },
+            "qemu-user", .host, .value("USER") { $0.set(\.qemuUser, $1) },
             "user that QEMU runs as when started by root (nobody)"),
 
+        .init("dry-run", .output, .toggle(\.dryRun), "print what would be done, as commands, and do nothing"),
+        .init("json", .output, .toggle(\.json), "print JSON for programs", for: all),
+        .init("quiet", .output, letter: "q", .flag { if $1 { $0.verbosity = .quiet } }, "print errors only", for: all),
         .init(
-            "dry-run", nil, .output, .flag { $0.dryRun = $1 }, "print what would be done, as commands, and do nothing"),
-        .init("json", nil, .output, .flag { $0.json = $1 }, "print JSON for programs", for: .everywhere),
-        .init("quiet", "q", .output, .flag { if $1 { $0.verbosity = .quiet } }, "print errors only", for: .everywhere),
+            "verbose", .output, letter: "v", .flag { if $1 { $0.verbosity = .verbose } }, "print each step", for: all),
+        .init("help", .output, letter: "h", .flag { if $1 { $0.verb = .help } }, "print the help", for: all),
+        .init("version", .output, .flag { if $1 { $0.verb = .version } }, "print the version", for: all),
+        .init("now", .host, .toggle(\.now), "stop: at once, without the power button", for: [.stop]),
+        .init("login", .output, letter: "l", .text("USER", \.login), "ssh: as whom (as ssh is set up)", for: [.ssh]),
+        .init("identity", .output, letter: "i", .text("FILE", \.identity), "ssh: with this key", for: [.ssh]),
+        .init("health", .output, .toggle(\.health), "status: only whether all is well, for probes", for: [.status]),
+        .init("watch", .output, .toggle(\.watch), "ports: again each second", for: [.ports]),
         .init(
-            "verbose", "v", .output, .flag { if $1 { $0.verbosity = .verbose } }, "print each step", for: .everywhere),
-        .init("help", "h", .output, .flag { if $1 { $0.verb = .help } }, "print the help", for: .everywhere),
-        .init("version", nil, .output, .flag { if $1 { $0.verb = .version } }, "print the version", for: .everywhere),
-        .init("now", nil, .host, .flag { $0.now = $1 }, "stop: at once, without the power button", for: .stop),
-        .init("login", "l", .output, .text("USER", \.login), "ssh: as whom (as ssh is set up)", for: .ssh),
-        .init("identity", "i", .output, .text("FILE", \.identity), "ssh: with this key", for: .ssh),
+            "all", .host, .toggle(\.all), "release: every machine left behind; images rm: all",
+            for: [.release, .images]),
         .init(
-            "health", nil, .output, .flag { $0.health = $1 }, "status: only whether all is well, for probes",
-            for: .status),
-        .init("watch", nil, .output, .flag { $0.watch = $1 }, "ports: again each second", for: .ports),
-        .init(
-            "all", nil, .host, .flag { $0.all = $1 }, "release: every machine left behind; images rm: all",
-            for: .several),
-        .init(
-            "forget", nil, .host, .flag { $0.forget = $1 },
-            "release: drop what another version of snabbvm left and this one can't read", for: .release),
+            "forget", .host, .toggle(\.forget),
+            "release: drop what another version of snabbvm left and this one can't read", for: [.release]),
     ]
 }
 
 extension OptionRow.Kind {
+    fileprivate static func toggle(_ field: WritableKeyPath<Arguments, Bool> & Sendable) -> OptionRow.Kind {
+        .flag { $0[keyPath: field] = $1 }
+    }
+
     fileprivate static func text(
         _ placeholder: String, _ field: WritableKeyPath<Arguments, String?> & Sendable
     ) -> OptionRow.Kind {
         .value(placeholder) { $0.set(field, $1.isEmpty ? nil : $1) }
     }
 
+    fileprivate static func number<Number: Comparable & LosslessStringConvertible & Sendable>(
+        _ placeholder: String, _ range: ClosedRange<Number>, _ field: WritableKeyPath<Arguments, Number> & Sendable
+    ) -> OptionRow.Kind {
+        .value(placeholder) { $0.set(field, Number($1).flatMap { range.contains($0) ? $0 : nil }) }
+    }
+
     fileprivate static func seconds(_ field: WritableKeyPath<Arguments, Double> & Sendable) -> OptionRow.Kind {
-        .value("SECONDS") { arguments, text in
-            arguments.set(field, Double(text).flatMap { (0...86400).contains($0) ? $0 : nil })
-        }
+        number("SECONDS", 0...86400, field)
     }
 
     fileprivate static func choice<Choice: RawRepresentable<String> & CaseIterable & Sendable>(
         _ field: WritableKeyPath<Arguments, Choice> & Sendable
     ) -> OptionRow.Kind {
-        let choices = Array(Choice.allCases)
-        return .value(choices.map(\.rawValue).joined(separator: "|")) { arguments, text in
-            arguments.set(field, choices.first { $0.rawValue == text })
-        }
+        .value(Choice.choices) { $0.set(field, Choice(rawValue: $1)) }
     }
+}
 
-    fileprivate static func choice<Choice: RawRepresentable<String> & CaseIterable & Sendable>(
-        _ field: WritableKeyPath<Arguments, Choice?> & Sendable
-    ) -> OptionRow.Kind {
-        let choices = Array(Choice.allCases)
-        return .value(choices.map(\.rawValue).joined(separator: "|")) { arguments, text in
-            arguments.set(field, choices.first { $0.rawValue == text })
-        }
-    }
+extension CaseIterable where Self: RawRepresentable<String> {
+    fileprivate static var choices: String { allCases.map(\.rawValue).joined(separator: "|") }
 }
 
 extension Arguments {
@@ -339,6 +282,10 @@ extension Arguments {
         guard let value else { return false }
         self[keyPath: field] = value
         return true
+    }
+
+    fileprivate mutating func add<Value>(_ field: WritableKeyPath<Arguments, [Value]>, _ values: [Value]?) -> Bool {
+        set(field, values.map { self[keyPath: field] + $0 })
     }
 }
 
@@ -369,14 +316,14 @@ extension VNCChoice {
             return nil
         }
         let port = number < 100 ? 5900 + number : number
-        guard (5900...65535).contains(port), host.isEmpty || SocketAddress.isNumeric(host: host) else { return nil }
+        guard (5900...65535).contains(port), host.isEmpty || IPAddress(host) != nil else { return nil }
         self = .at(SocketAddress(host: host, port: port))
     }
 }
 
 extension String {
     var isMachineName: Bool {
-        // Beside the machines' folders is one of that name.
+        // A folder called images is beside those of the machines.
         guard let first, first.isASCII, first.isLetter || first.isNumber, count <= 64, self != "images" else {
             return false
         }
@@ -391,4 +338,6 @@ extension String {
         }
     }
 
+    /// `NAME: VALUE`, or a file of such lines.
+    fileprivate var isHeaderLine: Bool { hasPrefix("@") || dropFirst().contains(":") }
 }

@@ -5,20 +5,23 @@ import Values
 enum Parser {
     static func parse(_ words: [String], environment: [String: String]) throws(Failure) -> Arguments {
         var arguments = Arguments()
-        let rows = OptionRow.table
         // First the verb alone, since it decides which variables are looked at.
-        var ignored = Arguments()
-        let operands = try read(words, into: &ignored)
+        var (ignored, overridden) = (Arguments(), Arguments())
+        let (operands, given) = try read(words, into: &ignored)
         if let first = operands.first, let verb = Verb(rawValue: first) { arguments.verb = verb }
         let verb = ignored.verb == .run ? arguments.verb : ignored.verb
 
-        for row in rows where row.applies(to: verb) && ![.help, .version].contains(row.verb) {
+        for row in OptionRow.table where row.verbs.contains(verb) && !["help", "version"].contains(row.name) {
             guard let text = environment[row.environmentName] else { continue }
             let shown = row.isSecret ? row.environmentName : "\(row.environmentName)=\(text)"
-            try apply(row, text, shown, to: &arguments)
+            // A list on the command line replaces the one in the environment, as single values do.
+            if case .list = row.kind, given.contains(row.name) {
+                try apply(row, text, shown, to: &overridden)
+            } else {
+                try apply(row, text, shown, to: &arguments)
+            }
         }
-        forgetLists(of: ignored, in: &arguments)
-        let rest = try read(words, into: &arguments, for: verb)
+        let rest = try read(words, into: &arguments, for: verb).operands
         arguments.verb = verb
         let operandsOnly = rest.first.flatMap(Verb.init(rawValue:)) == nil ? rest : Array(rest.dropFirst())
         try place(operandsOnly, in: &arguments, environment)
@@ -26,32 +29,24 @@ enum Parser {
         return arguments
     }
 
-    /// A list on the command line replaces the one in the environment, as single values do.
-    private static func forgetLists(of given: Arguments, in arguments: inout Arguments) {
-        if !given.sshKeys.isEmpty { arguments.sshKeys = [] }
-        if !given.published.isEmpty { arguments.published = [] }
-        if !given.nics.isEmpty { arguments.nics = [] }
-        if given.address != nil { arguments.address = nil }
-        if !given.qemuArguments.isEmpty { arguments.qemuArguments = [] }
-        if !given.web.headers.isEmpty { arguments.web.headers = [] }
-    }
-
-    /// Applies the options among the words; returns the other words.
+    /// Applies the options among the words; returns the other words, and the options' names.
     private static func read(
         _ words: [String], into arguments: inout Arguments, for verb: Verb? = nil
-    ) throws(Failure) -> [String] {
+    ) throws(Failure) -> (operands: [String], given: Set<String>) {
         var operands: [String] = []
+        var given: Set<String> = []
         var rest = words[...]
         while let word = rest.popFirst() {
             // What the guest is to run has options of its own.
-            if operands.first == Verb.ssh.rawValue, operands.count > 1 { return operands + [word] + rest }
-            if word == "--" { return operands + rest }
+            if operands.first == Verb.ssh.rawValue, operands.count > 1 { return (operands + [word] + rest, given) }
+            if word == "--" { return (operands + rest, given) }
             guard word.hasPrefix("-"), word != "-" else {
                 operands.append(word)
                 continue
             }
             let (row, attached) = try find(word)
-            if let verb, !row.applies(to: verb), ![.help, .version].contains(verb) {
+            given.insert(row.name)
+            if let verb, !row.verbs.contains(verb), ![.help, .version].contains(verb) {
                 throw usage("use", word, "it is no option of \(verb.rawValue)")
             }
             switch row.kind {
@@ -65,7 +60,7 @@ enum Parser {
                 try apply(row, value, shown, to: &arguments)
             }
         }
-        return operands
+        return (operands, given)
     }
 
     /// The row of `--name`, `--name=value`, `-n` or `-nvalue`, with the value if it is attached.
@@ -225,11 +220,6 @@ extension Arguments {
         guard let checksum, case .list = ChecksumRequest(checksum) else { return false }
         return true
     }
-}
-
-extension OptionRow {
-    /// The verb that the option stands for, if it is one of those.
-    fileprivate var verb: Verb? { Verb(rawValue: name) }
 }
 
 extension String {

@@ -6,13 +6,14 @@ enum Secrets {
     /// Puts stars over what is secret in addresses, and over headers, as soon as they are read.
     static func hide() {
         var isHeader = false
-        for argument in argumentsInMemory {
+        // The kernel shows these very bytes.
+        for argument in (0..<Int(CommandLine.argc)).compactMap({ CommandLine.unsafeArgv[$0] }) {
             let text = String(cString: argument)
             let attached = text.hasPrefix("--header=")
-            if isHeader || attached, !text.hasPrefix("@") {
-                cover(argument, from: attached ? "--header=".utf8.count : 0, to: text.utf8.count)
-            } else {
-                for secret in secrets(in: text) { cover(argument, from: secret.lowerBound, to: secret.upperBound) }
+            let isSecret = (isHeader || attached) && !text.hasPrefix("@")
+            let value = (attached ? "--header=".utf8.count : 0)..<text.utf8.count
+            for place in (isSecret ? [value] : secrets(in: text)).joined() {
+                argument[place] = CChar(UInt8(ascii: "*"))
             }
             isHeader = text == "--header"
         }
@@ -29,14 +30,5 @@ enum Secrets {
         let login = bytes[start..<end].lastIndex(of: UInt8(ascii: "@")).map { start..<$0 }
         let query = bytes[end...].firstIndex(of: UInt8(ascii: "?")).map { $0 + 1..<bytes.count }
         return [login, query].compactMap(\.self)
-    }
-
-    private static func cover(_ argument: UnsafeMutablePointer<CChar>, from: Int, to: Int) {
-        for place in from..<max(from, to) { argument[place] = CChar(UInt8(ascii: "*")) }
-    }
-
-    /// The kernel shows these very bytes.
-    private static var argumentsInMemory: [UnsafeMutablePointer<CChar>] {
-        (0..<Int(CommandLine.argc)).compactMap { CommandLine.unsafeArgv[$0] }
     }
 }

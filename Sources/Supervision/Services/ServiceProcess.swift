@@ -44,7 +44,7 @@ final class ServiceProcess {
         output = WordReader(out.reading, loop: loop) { [unowned self] in onLine($0, false) }
         errors = WordReader(err.reading, loop: loop) { [unowned self] in onLine($0, true) }
         pid = try plan.command.start(
-            in: loop, .init(input: theirs.count > 2 ? theirs[2] : nil, output: out.writing, error: err.writing),
+            in: loop, input: theirs.count > 2 ? theirs[2] : nil, output: out.writing, error: err.writing,
             kind: plan.failure?.kind ?? .host
         ) { [self] in
             status = $0

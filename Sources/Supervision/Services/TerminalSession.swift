@@ -56,8 +56,7 @@ final class TerminalSession {
         log.isOnTerminal = false
         do {
             clientPID = try client.start(
-                in: loop,
-                .init(input: STDIN_FILENO, output: STDOUT_FILENO, error: STDERR_FILENO, sharesTerminal: true)
+                in: loop, input: STDIN_FILENO, output: STDOUT_FILENO, error: STDERR_FILENO, terminal: .shared
             ) { [unowned self] status in clientEnded(status) }
         } catch {
             clientEnded(.code(127))
