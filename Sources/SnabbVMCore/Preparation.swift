@@ -23,7 +23,7 @@ struct Preparation {
 
     /// `ledger` is nil where nothing may be changed and so nothing be fetched.
     init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks, ledger: Ledger?, log: Log) throws {
-        var facts = try HostFacts.read(for: arguments, searchPath: Environment.current["PATH"] ?? "")
+        var facts = try HostFacts.read(for: arguments)
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let finder = Preparation.imageFinder(arguments)
         let kept = try Preparation.keptState(folders)

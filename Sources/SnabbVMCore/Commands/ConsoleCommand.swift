@@ -12,7 +12,7 @@ enum ConsoleCommand {
             try Relay(client: client, stream: stream, escape: 0x1d).run()
             return 0
         }
-        guard let tmux = Files.findProgram("tmux", path: Environment.current["PATH"] ?? "") else {
+        guard let tmux = Files.findProgram("tmux") else {
             throw Failure(
                 .host, "show", "the console", "tmux is not on PATH",
                 remedy: "apt-get install tmux, or name a stream: console serial")
