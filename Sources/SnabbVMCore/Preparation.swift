@@ -45,8 +45,8 @@ struct Preparation {
         let lockable = try Wishes(arguments, facts).interfaces
         let interfaces = ledger == nil ? [] : try Preparation.lock(lockable, &facts, loop)
         let wishes = try Wishes(arguments, facts)
-        let hasPasst = wishes.passt.map {
-            ledger == nil || Passt.works($0, as: facts.privileges.qemuUser, loop: loop)
+        let hasPasst = try wishes.passt.map {
+            try ledger == nil || Passt.works($0, as: facts.privileges.qemuUser, loop: loop)
         }
         let uuid = Plan.uuid(of: arguments.name, kept.record, hostKey: Preparation.hostKey)
         let searches = AddressSearch.all(wishes.guestNICs, facts, uuid: uuid)
