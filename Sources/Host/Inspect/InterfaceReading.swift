@@ -46,16 +46,13 @@ extension HostFacts.Interface {
         var list: UnsafeMutablePointer<ifaddrs>?
         guard getifaddrs(&list) == 0 else { return [:] }
         defer { freeifaddrs(list) }
+        let sizes = [AF_INET: MemoryLayout<sockaddr_in>.size, AF_INET6: MemoryLayout<sockaddr_in6>.size]
         var result: [String: [String]] = [:]
         var next = list
         while let entry = next?.pointee {
             next = entry.ifa_next
-            guard let address = entry.ifa_addr, [AF_INET, AF_INET6].contains(Int32(address.pointee.sa_family)) else {
-                continue
-            }
+            guard let address = entry.ifa_addr, let size = sizes[Int32(address.pointee.sa_family)] else { continue }
             var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
-            let isSix = Int32(address.pointee.sa_family) == AF_INET6
-            let size = isSix ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size
             getnameinfo(address, socklen_t(size), &host, socklen_t(host.count), nil, 0, NI_NUMERICHOST)
             let text = String(decoding: host.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             if text.hasPrefix("fe80:") { continue }
