@@ -52,7 +52,7 @@ struct Preparation {
         let searches = AddressSearch.all(wishes.guestNICs, facts, uuid: uuid)
         // In a dry run nothing is sent either.
         let mayAsk = ledger != nil && facts.privileges.has(.netRaw) && !searches.isEmpty
-        addressGuard = mayAsk ? try AddressGuard(searches, loop: loop) : nil
+        addressGuard = mayAsk ? try AddressGuard(searches, loop: loop, log: log) : nil
         let kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
         let initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
         let seed = try SeedSources(arguments, files: finder.files)
@@ -68,8 +68,7 @@ struct Preparation {
 
         let found = (image: try image?.finish(), cdrom: try cdrom?.finish())
         try filters?.finish(.usage, "use the ports'", "filters")
-        let addresses =
-            try addressGuard?.finish() ?? (ledger == nil ? AddressGuard.expected(searches) : AddressGuard.Answers())
+        let addresses = try addressGuard?.finish() ?? AddressGuard.expected(ledger == nil ? searches : [])
         let findings = { (image: DiskImage?, cdrom: DiskImage?, warnings: [String]) in
             var seed = seed
             let isLong = (vncPassword?.utf8.count ?? 0) > 8

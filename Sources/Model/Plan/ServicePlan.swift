@@ -86,10 +86,3 @@ package struct ServicePlan: Codable, Equatable {
         return failure
     }
 }
-
-extension Plan {
-    /// The switch of a port; none where the machine has the device itself.
-    package func service(of port: PortPlan) -> ServicePlan? {
-        services.first { $0.role == .port && $0.name == port.name }
-    }
-}
