@@ -29,9 +29,7 @@ package final class Ledger {
                 remedy: "choose another with --name, or end it with snabbvm stop")
         }
         file = locked
-        if !file.madeFolders.isEmpty {
-            try record(file.madeFolders.map { .folder(path: $0, isShared: true) })
-        }
+        if !file.madeFolders.isEmpty { try record(file.madeFolders.map { .folder(path: $0, isShared: true) }) }
     }
 
     /// Whether a launcher holds the ledger at this path; nil where there is none.
@@ -42,12 +40,8 @@ package final class Ledger {
 
     /// Whether the NIC stands in the ledger at this path, whoever holds it.
     package static func names(_ nic: PCIAddress, in path: String) -> Bool {
-        (FileTree().text(path) ?? "").split(separator: "\n").contains { line in
-            change(in: line)?.takenNIC?.address == nic
-        }
+        FileTree().lines(path).contains { change(in: $0)?.takenNIC?.address == nic }
     }
-
-    // MARK: - Lines
 
     /// Of the lines that are written. Those of 0.1.0 have none.
     private static let version: Int64 = 1
@@ -86,14 +80,12 @@ package final class Ledger {
     package var unreadableFailure: Failure? {
         let count = unreadable.count
         if count == 0 { return nil }
+        let forget = "snabbvm release --forget --name \(path.machineName) drops it"
         return Failure(
             .cleanup, "read", "\(count == 1 ? "a line" : "\(count) lines") of \(path)",
             "another version of snabbvm wrote what stands there",
-            remedy:
-                "give back with that version, or by hand; snabbvm release --forget --name \(path.machineName) drops it")
+            remedy: "give back with that version, or by hand; \(forget)")
     }
-
-    // MARK: - Changes
 
     /// On the disk before this returns: the changes may be made now.
     package func record(_ changes: [Effect]) throws(Failure) {
@@ -147,10 +139,7 @@ package final class Ledger {
 
 extension String {
     /// The name in …/NAME.ledger.
-    fileprivate var machineName: String {
-        let last = split(separator: "/").last ?? ""
-        return last.hasSuffix(".ledger") ? String(last.dropLast(".ledger".count)) : String(last)
-    }
+    fileprivate var machineName: String { String(split(separator: "/").last?.dropLast(".ledger".count) ?? "") }
 }
 
 /// A file that one process at a time has.

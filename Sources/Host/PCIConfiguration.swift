@@ -7,7 +7,6 @@ struct PCIConfiguration: ~Copyable {
     private static let command: off_t = 4
     private static let busMaster: UInt16 = 1 << 2
 
-    /// By the device's folder in sysfs.
     init(_ folder: String, writable: Bool = false) throws(Errno) {
         file = try Descriptor.open("\(folder)/config", writable ? O_RDWR : O_RDONLY)
     }

@@ -82,8 +82,7 @@ public enum Launcher {
             held = preparation.held
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
-            var maker = EffectMaker(ledger: ledger, loop: loop, folders: folders, log: log)
-            try maker.make(plan.effects)
+            try EffectMaker.make(plan.effects, ledger: ledger, loop: loop, folders: folders, log: log)
             let started = try Machine(
                 plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword,
                 fetch: preparation.fetch, addressGuard: preparation.addressGuard,

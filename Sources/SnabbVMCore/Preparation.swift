@@ -23,7 +23,7 @@ struct Preparation {
 
     /// `ledger` is nil where nothing may be changed and so nothing be fetched.
     init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks, ledger: Ledger?, log: Log) throws {
-        var facts = try HostFacts.read(for: arguments, searchPath: Environment.searchPath)
+        var facts = try HostFacts.read(for: arguments)
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let finder = Preparation.imageFinder(arguments)
         let kept = try Preparation.keptState(folders)
@@ -45,14 +45,14 @@ struct Preparation {
         let lockable = try Wishes(arguments, facts).interfaces
         let interfaces = ledger == nil ? [] : try Preparation.lock(lockable, &facts, loop)
         let wishes = try Wishes(arguments, facts)
-        let hasPasst = wishes.passt.map {
-            ledger == nil || Passt.works($0, as: facts.privileges.qemuUser, loop: loop)
+        let hasPasst = try wishes.passt.map {
+            try ledger == nil || Passt.works($0, as: facts.privileges.qemuUser, loop: loop)
         }
         let uuid = MachineIdentity.uuid(of: arguments.name, kept.record, hostKey: Preparation.hostKey)
         let searches = AddressSearch.all(wishes.guestNICs, facts, uuid: uuid)
         // In a dry run nothing is sent either.
         let mayAsk = ledger != nil && facts.privileges.has(.netRaw) && !searches.isEmpty
-        addressGuard = mayAsk ? try AddressGuard(searches, loop: loop) : nil
+        addressGuard = mayAsk ? try AddressGuard(searches, loop: loop, log: log) : nil
         let kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
         let initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
         let seed = try SeedSources(arguments, files: finder.files)
@@ -68,8 +68,7 @@ struct Preparation {
 
         let found = (image: try image?.finish(), cdrom: try cdrom?.finish())
         try filters?.finish(.usage, "use the ports'", "filters")
-        let addresses =
-            try addressGuard?.finish() ?? (ledger == nil ? AddressGuard.expected(searches) : AddressGuard.Answers())
+        let addresses = try addressGuard?.finish() ?? AddressGuard.expected(ledger == nil ? searches : [])
         let findings = { (image: DiskImage?, cdrom: DiskImage?, warnings: [String]) in
             var seed = seed
             let isLong = (vncPassword?.utf8.count ?? 0) > 8

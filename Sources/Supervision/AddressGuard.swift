@@ -1,5 +1,4 @@
 import CLinux
-import Glibc
 import Model
 import Planning
 import System
@@ -9,10 +8,8 @@ import Values
 /// but within a quarter of a second: whoever is beside a container answers in microseconds. From then on it keeps them for the machine
 /// until that answers itself, and tells when another host uses one.
 package final class AddressGuard {
-    /// A place and its socket.
     private final class Post {
         let search: AddressSearch
-        let mac: MACAddress
         let socket: HeldDescriptor
         /// Those that are asked about now.
         var asked: ArraySlice<IPAddress> = []
@@ -21,13 +18,15 @@ package final class AddressGuard {
         /// Who asks at the same time, and about which.
         var rivals: [MACAddress: Set<IPAddress>] = [:]
         var chosen: IPAddress?
+        /// Who was seen to use that all the same.
+        var trespassers: Set<MACAddress> = []
         var isDone = false
         /// Another host has the machine's MAC address.
         var hasTwin = false
+        var mac: MACAddress { search.mac }
 
         init(_ search: AddressSearch) throws(Failure) {
             self.search = search
-            mac = search.mac
             rest = search.candidates[...]
             do throws(Errno) {
                 socket = HeldDescriptor(
@@ -41,23 +40,20 @@ package final class AddressGuard {
     }
 
     private let loop: EventLoop
+    private let log: Log
     private let posts: [Post]
-    private var told: Set<String> = []
-    /// Another host has an address of the machine.
-    var onConflict: (IPAddress, MACAddress) -> Void = { _, _ in }
-    /// Another host has its MAC address.
-    var onTwin: (MACAddress) -> Void = { _ in }
+    /// The machine has its addresses: what is heard from now on, its owner hears.
+    private var hasFinished = false
 
     private static let atOnce = 4
     private static let probes = 3
     private static let between = Duration.milliseconds(50)
     private static let lastWait = Duration.milliseconds(150)
 
-    package init(_ searches: [AddressSearch], loop: EventLoop) throws(Failure) {
+    package init(_ searches: [AddressSearch], loop: EventLoop, log: Log) throws(Failure) {
         self.loop = loop
-        var posts: [Post] = []
-        for search in searches { posts.append(try Post(search)) }
-        self.posts = posts
+        self.log = log
+        posts = try searches.map { search throws(Failure) in try Post(search) }
         for post in posts {
             loop.watch(post.socket.raw, for: .readable) { [weak self] _ in self?.read(post) }
             ask(post)
@@ -67,24 +63,19 @@ package final class AddressGuard {
     deinit { for post in posts { loop.unwatch(post.socket.raw) } }
 
     /// Addresses that were found to be free; and who has those that were asked for.
-    package struct Answers {
-        package var free: [AddressPlace: IPAddress] = [:]
-        package var holders: [IPAddress: String] = [:]
-
-        package init() {}
-    }
+    package typealias Answers = (free: [AddressPlace: IPAddress], holders: [IPAddress: String])
 
     /// Where nobody is asked, the first that could be free is taken to be so.
     package static func expected(_ searches: [AddressSearch]) -> Answers {
-        var answers = Answers()
+        var answers: Answers = ([:], [:])
         for search in searches where search.isChoice { answers.free[search.place] = search.candidates.first }
         return answers
     }
 
-    /// Waits for the answers.
     package func finish() throws -> Answers {
         try loop.run { posts.allSatisfy(\.isDone) }
-        var answers = Answers()
+        hasFinished = true
+        var answers: Answers = ([:], [:])
         for post in posts {
             if post.hasTwin {
                 throw Failure(
@@ -98,16 +89,11 @@ package final class AddressGuard {
         return answers
     }
 
-    // MARK: - Asking
-
     private func ask(_ post: Post) {
         post.asked = post.rest.prefix(post.search.isChoice ? AddressGuard.atOnce : 1)
         post.rest = post.rest.dropFirst(post.asked.count)
-        if post.asked.isEmpty {
-            post.isDone = true
-            return
-        }
-        probe(post, left: AddressGuard.probes)
+        post.isDone = post.asked.isEmpty
+        if !post.isDone { probe(post, left: AddressGuard.probes) }
     }
 
     private func probe(_ post: Post, left: Int) {
@@ -129,21 +115,22 @@ package final class AddressGuard {
         for (_, asked) in before.sorted(by: { $0.key.bytes.lexicographicallyPrecedes($1.key.bytes) }) {
             if let theirs = left.firstIndex(where: asked.contains) { left.remove(at: theirs) }
         }
-        let free = left.first
-        if free == nil, post.search.isChoice { return ask(post) }
-        if let asked = post.asked.first, free == nil, post.holders.isEmpty { post.holders[asked] = before.keys.first }
-        post.chosen = free
+        post.chosen = left.first
+        if let chosen = post.chosen {
+            // Others who look for an address must know at once.
+            send(Neighbour.claim(of: chosen, by: post.mac), post)
+        } else if post.search.isChoice {
+            return ask(post)
+        } else if let asked = post.asked.first, post.holders.isEmpty {
+            post.holders[asked] = before.keys.first
+        }
         post.isDone = true
-        // Others who look for an address must know at once.
-        if let free { send(Neighbour.claim(of: free, by: post.mac), post) }
     }
 
     private func send(_ frame: [UInt8], _ post: Post) {
         // A network that is down for a moment loses a frame, as it loses others.
         _ = clinux_send_frame(post.socket.raw, frame, frame.count)
     }
-
-    // MARK: - Hearing
 
     private func read(_ post: Post) {
         var frame = [UInt8](repeating: 0, count: 256)
@@ -163,16 +150,19 @@ package final class AddressGuard {
     /// It may not have heard of us: what is sent to this MAC address comes back to who sent it.
     private func hearTwin(_ said: Neighbour, _ post: Post) {
         if let chosen = post.chosen, said.isProbe { send(Neighbour.claim(of: chosen, by: post.mac), post) }
-        if post.hasTwin { return }
+        if !post.hasTwin, hasFinished {
+            log.warning("another host has the machine's MAC address \(post.mac): give one of them another (--mac)")
+        }
         post.hasTwin = true
-        if post.isDone { onTwin(post.mac) }
     }
 
     private func hear(_ said: Neighbour, _ post: Post) {
         if let chosen = post.chosen {
             guard said.address == chosen else { return }
             if said.isProbe { return send(Neighbour.claim(of: chosen, by: post.mac), post) }
-            if said.isClaim, told.insert("\(chosen) \(said.sender)").inserted { onConflict(chosen, said.sender) }
+            if said.isClaim, hasFinished, post.trespassers.insert(said.sender).inserted {
+                log.warning("another host, with MAC address \(said.sender), uses \(chosen), which is the machine's")
+            }
             return
         }
         guard post.asked.contains(said.address) else { return }

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import System
 import Values
@@ -12,6 +11,10 @@ final class Channel {
     var onBytes: ([UInt8]) -> Void = { _ in }
     /// Nothing comes any more, or the other side takes nothing.
     var onEnd: () -> Void = {}
+    /// Nothing more is to be read for now; that the other side is gone is seen all the same.
+    var isPaused = false {
+        didSet { loop.change(reading.raw, to: isPaused ? [] : .readable) }
+    }
 
     init(_ reading: consuming Descriptor, _ writing: consuming Descriptor, loop: EventLoop) {
         self.reading = reading
@@ -42,17 +45,14 @@ final class Channel {
         }
     }
 
-    func send(_ bytes: [UInt8]) { outlet.send(bytes) }
     func send(_ text: String) { outlet.send(text) }
 
     /// Takes what is there, such as QEMU's last words.
     func read() {
         do throws(Errno) {
-            let bytes = try reading.read(atMost: 65536)
+            guard let bytes = try reading.readPresent(atMost: 65536) else { return }
             if !bytes.isEmpty { return onBytes(bytes) }
-        } catch {
-            if error == .wouldBlock { return }
-        }
+        } catch {}
         loop.unwatch(reading.raw)
         onEnd()
     }

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Host
 import Images
@@ -16,26 +15,28 @@ package final class Machine {
     private let vncPassword: String?
     private let started = ContinuousClock.now
 
-    private let screen = ConsoleStream(.screen)
-    private let serial = ConsoleStream(.serial)
-    private let logStream = ConsoleStream(.log)
+    private let screen: ConsoleStream
+    private let serial: ConsoleStream
+    private let logStream = ConsoleStream(StreamName.log.rawValue)
+    /// Those of `Plan.pipes`, in its order.
+    private let pipes: [Channel]
     private let qmp: QMP
-    private let qmpChannel: Channel
-    private let serialChannel: Channel
-    private let agentChannel: Channel
     private let agent: GuestAgent
     private let pseudoTerminal: PseudoTerminal
     private let control: ControlServer
     private let ports: Ports
     /// Brings what the machine reads, while it runs.
     private let fetch: ImageFetch?
+    /// Looks after its addresses as long as it is held.
     private let addressGuard: AddressGuard?
     private let services: [Service]
     private let session: TerminalSession?
-    private let hasTerminal: Bool
     private var serialToOutput: Outlet?
 
-    private var qemu: QEMUProcess?
+    /// QEMU's process, how it ended, and its last words.
+    private var qemu: pid_t?
+    private var qemuStatus: ExitStatus?
+    private var qemuWords: [String] = []
     private var phase = MachinePhase.running
     private var waitingForEnd: [ControlConnection] = []
     /// The port of this host that leads to the guest's SSH server.
@@ -51,29 +52,31 @@ package final class Machine {
         self.ledger = ledger
         self.log = log
         self.vncPassword = vncPassword
-        let pipes = try Plan.pipes.map { try Channel(pipes: plan.folders.pipe($0), loop: loop) }
-        (serialChannel, qmpChannel, agentChannel) = (pipes[0], pipes[1], pipes[2])
-        qmp = QMP(qmpChannel)
-        agent = GuestAgent(agentChannel, loop: loop)
+        pipes = try Plan.pipes.map { try Channel(pipes: plan.folders.pipe($0), loop: loop) }
+        serial = ConsoleStream(StreamName.serial.rawValue, input: pipes[0])
+        qmp = QMP(pipes[1])
+        agent = GuestAgent(pipes[2], loop: loop)
         pseudoTerminal = try PseudoTerminal(loop: loop)
+        screen = ConsoleStream(StreamName.screen.rawValue, input: pseudoTerminal.channel)
         try ledger.record([plan.folders.control, plan.folders.log, plan.folders.knownHosts].map { .file(path: $0) })
         control = try ControlServer(plan.folders.control, loop: loop)
-        let services = plan.services.map { Service($0, loop: loop, ledger: ledger, log: log) }
+        services = plan.services.map { servicePlan in
+            var servicePlan = servicePlan
+            // Without a terminal to show them on, windows are opened by who wants to look, and who can ask again.
+            if servicePlan.role == .windows, !hasTerminal { servicePlan.restarts.pauses = [] }
+            return Service(servicePlan, loop: loop, ledger: ledger, log: log)
+        }
         ports = Ports(plan, services, loop: loop, ledger: ledger, log: log)
         session = services.first { $0.plan.role == .windows }.map {
             TerminalSession($0, plan.folders, loop: loop, log: log, hasTerminal: hasTerminal)
         }
-        self.services = services
         self.addressGuard = addressGuard
-        self.hasTerminal = hasTerminal
         connect()
     }
 
     private func connect() {
-        serialChannel.onBytes = { [unowned self] in serial.received($0) }
-        serial.onInput = { [unowned self] in serialChannel.send($0) }
+        pipes[0].onBytes = { [unowned self] in serial.received($0) }
         pseudoTerminal.channel.onBytes = { [unowned self] in screen.received($0) }
-        screen.onInput = { [unowned self] in pseudoTerminal.channel.send($0) }
         control.onRequest = { [unowned self] in answer($0, $1) }
         qmp.onReady = { [unowned self] in qemuIsUp() }
         qmp.onEvent = { [unowned self] in event($0, $1) }
@@ -82,21 +85,15 @@ package final class Machine {
             // A terminal that is closed says so twice, by its shell and by the kernel.
             stop(now: signal == SIGQUIT, insists: signal != SIGHUP)
         }
-        ports.onFailure = { [unowned self] in end(.failed($0)) }
         for service in services { service.onFailure = { [unowned self] in end(.failed($0)) } }
         session?.onNoTerminal = { [unowned self] in showSerialOnOutput() }
-        addressGuard?.onTwin = { [unowned self] mac in
-            log.warning("another host has the machine's MAC address \(mac): give one of them another (--mac)")
-        }
-        addressGuard?.onConflict = { [unowned self] address, mac in
-            log.warning("another host, with MAC address \(mac), uses \(address), which is the machine's")
-        }
         fetch?.onWrong = { [unowned self] in pause(for: $0) }
-        let logFile = LogFile(plan.folders.log)
-        logStream.received(Array("The launcher's log; with every step it is in \(plan.folders.log)\r\n".utf8))
+        let flags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND
+        let logFile = try? HeldDescriptor(Descriptor.open(plan.folders.log, flags))
+        logStream.receivedLine("The launcher's log; with every step it is in \(plan.folders.log)")
         log.listener = { [unowned self] line, isShown in
-            if isShown { logStream.received(Array("\(line)\r\n".utf8)) }
-            logFile?.write(line)
+            if isShown { logStream.receivedLine(line) }
+            try? logFile?.writeAll(Array("\(line)\n".utf8))
         }
     }
 
@@ -111,27 +108,52 @@ package final class Machine {
         // QEMU gives up where it is the client of a service that does not listen yet.
         try loop.run { first.allSatisfy { $0.isSettled() } }
         if case .quitting(let ending) = phase { return ending }
-        let terminal = try pseudoTerminal.openOtherEnd()
-        let qemu = try QEMUProcess(plan.qemu, on: terminal, loop: loop, ledger: ledger, log: log) { [unowned self] in
-            for service in services { service.machineIsGone() }
-        }
-        self.qemu = qemu
-        if hasTerminal, let session { session.open { _ in } } else { showSerialOnOutput() }
-        try loop.run { qemu.status != nil }
+        try startQEMU()
+        if let session, session.hasTerminal { session.open { _ in } } else { showSerialOnOutput() }
+        try loop.run { qemuStatus != nil }
         // QEMU's last words on its pipes, which come with the same wake-up or not at all.
         try loop.drain()
-        qmpChannel.read()
-        serialChannel.read()
-        return phase.ending ?? ending(of: qemu)
+        for pipe in pipes { pipe.read() }
+        return phase.ending ?? endingOfQEMU
+    }
+
+    private func startQEMU() throws {
+        let terminal = try pseudoTerminal.openOtherEnd()
+        let (reading, writing) = try Descriptor.pipe()
+        let errors = Descriptor(writing)
+        let reader = WordReader(reading, loop: loop) { [unowned self] line in
+            if Machine.aboutSwitches.contains(where: line.contains) { return log.verbose("qemu: \(line)") }
+            qemuWords = qemuWords.suffix(9) + [line]
+            log.note("qemu: \(line)")
+        }
+        log.verbose(plan.qemu.shellText)
+        let pid = try plan.qemu.start(
+            in: loop, input: terminal.raw, output: terminal.raw, error: errors.raw, terminal: .own, kind: .qemu
+        ) { [unowned self] in
+            try reader.finish()
+            qemuStatus = $0
+            for service in services { service.machineIsGone() }
+        }
+        qemu = pid
+        if let identity = ProcessIdentity(pid: pid) { try ledger.record([.process(name: "qemu", identity)]) }
+    }
+
+    /// What QEMU says when it waits for a switch, and when one dies, which the launcher tells better.
+    private static let aboutSwitches = [
+        ": info: QEMU waiting for connection", "Failed to set msg fds", " ring restore failed",
+    ]
+
+    private func signalQEMU(_ number: Int32) {
+        if let qemu, qemuStatus == nil { kill(qemu, number) }
     }
 
     private func qemuIsUp() {
-        log.verbose("QEMU is up (pid \(qemu?.pid ?? 0))")
+        log.verbose("QEMU is up (pid \(qemu ?? 0))")
         ports.machineIsUp()
         for service in services { service.machineIsUp() }
         if let vncPassword {
             qmp.execute("set_password", ["protocol": "vnc", "password": .string(vncPassword)]) { [unowned self] in
-                if case .failure(let error) = $0 { log.warning("VNC takes no password: \(error.text)") }
+                if let problem = $1 { log.warning("VNC takes no password: \(problem)") }
             }
         }
         pressPowerButton()
@@ -161,9 +183,7 @@ package final class Machine {
 
     private func showSerialOnOutput() {
         guard serialToOutput == nil else { return }
-        let outlet = Outlet(STDOUT_FILENO, loop: loop) { [unowned self] in
-            if let serialToOutput { serial.remove(serialToOutput) }
-        }
+        let outlet = Outlet(STDOUT_FILENO, loop: loop) {}
         serialToOutput = outlet
         serial.add(outlet)
     }
@@ -178,7 +198,7 @@ package final class Machine {
         }
         let margin = min(2, plan.stopTimeout / 10)
         loop.after(.seconds(plan.stopTimeout - margin)) { [unowned self] in
-            if qemu?.status != nil { return }
+            if qemuStatus != nil { return }
             log.warning("the guest did not power off within \(Int(plan.stopTimeout)) s")
             end(.cutOff)
         }
@@ -188,7 +208,7 @@ package final class Machine {
 
     /// Again now and then: a guest that is still booting does not hear it.
     private func pressPowerButton() {
-        guard phase == .stopping, qmp.isReady, qemu?.status == nil else { return }
+        guard phase == .stopping, qmp.isReady, qemuStatus == nil else { return }
         qmp.execute("system_powerdown")
         loop.after(Machine.pressAgain) { [unowned self] in pressPowerButton() }
     }
@@ -199,20 +219,19 @@ package final class Machine {
     }
 
     private func quit() {
-        guard let qemu else { return }
-        if qmp.isReady { qmp.execute("quit") } else { qemu.signal(SIGTERM) }
-        loop.after(.seconds(2)) { qemu.signal(SIGKILL) }
+        if qemu == nil { return }
+        if qmp.isReady { qmp.execute("quit") } else { signalQEMU(SIGTERM) }
+        loop.after(.seconds(2)) { [weak self] in self?.signalQEMU(SIGKILL) }
     }
 
-    /// As QEMU itself tells it.
-    private func ending(of qemu: QEMUProcess) -> Ending {
-        if case .leaving(let reason) = phase, qemu.status == .code(0) {
+    private var endingOfQEMU: Ending {
+        if case .leaving(let reason) = phase, qemuStatus == .code(0) {
             if ["guest-shutdown", "guest-reset"].contains(reason) { return .poweredOff }
             return .failed(
                 Failure(.qemu, "go on with", "machine \(plan.name)", "QEMU was ended from outside (\(reason))"))
         }
-        let words = qemu.words.suffix(3).joined(separator: " / ")
-        let said = words.isEmpty ? "QEMU ended with \(qemu.status.map { "\($0)" } ?? "nothing")" : words
+        let words = qemuWords.suffix(3).joined(separator: " / ")
+        let said = words.isEmpty ? "QEMU ended with \(qemuStatus.map { "\($0)" } ?? "nothing")" : words
         let isDenied = words.contains("Permission denied") && plan.qemu.user != nil
         let isLocked = words.contains("Invalid password")
         return .failed(
@@ -225,17 +244,12 @@ package final class Machine {
                         : nil))
     }
 
-    package var uptime: Double {
-        let parts = (ContinuousClock.now - started).components
-        return Double(parts.seconds) + Double(parts.attoseconds) / 1e18
-    }
+    package var uptime: Double { (ContinuousClock.now - started) / .seconds(1) }
 
     /// Ends what is left of the children, so that nothing of them is in the way when the ledger is unwound.
     package func close() throws {
-        if let qemu {
-            qemu.signal(SIGKILL)
-            try loop.run { qemu.status != nil }
-        }
+        signalQEMU(SIGKILL)
+        try loop.run { qemu == nil || qemuStatus != nil }
         ports.end()
         for service in services { service.end() }
         try loop.run { services.allSatisfy(\.isGone) }
@@ -249,7 +263,7 @@ package final class Machine {
     package func tellEnd(_ line: String, code: Int32) {
         for connection in waitingForEnd { connection.answer(ControlAnswer.End(ended: line, code: code)) }
         control.close()
-        for channel in [qmpChannel, serialChannel, agentChannel] { channel.close() }
+        for pipe in pipes { pipe.close() }
     }
 
     // MARK: - What others ask
@@ -290,8 +304,7 @@ package final class Machine {
         if nic.mode == .user { return findForward(connection, reply) }
         if let address = nic.reachedAt { return reply("\(address)", 22) }
         agent.interfaces { [unowned self] interfaces in
-            let leases = Leases.of(plan.folders)
-            let addresses = GuestNICStatus(nic, leases: leases, guest: interfaces).addresses
+            let addresses = GuestNICStatus(nic, leases: Leases.of(plan.folders), guest: interfaces).addresses
             guard let address = addresses.first(where: { !$0.isSix }) ?? addresses.first else {
                 let why = "its address is not known: it has no guest agent that would tell"
                 return connection.answer(ControlAnswer.SSH(waiting: why))
@@ -303,8 +316,8 @@ package final class Machine {
     /// Through QEMU's user network a port of this host leads to the guest's: one that was asked for, or one more.
     private func findForward(_ connection: ControlConnection, _ reply: @escaping (String, Int) -> Void) {
         if let port = plan.guestNICs.first?.published.first(where: { $0.guest == 22 && !$0.udp }) {
-            let isAny = port.address.map { ["0.0.0.0", "::"].contains($0) } ?? true
-            return reply(isAny ? "127.0.0.1" : port.address ?? "", port.host)
+            let host = port.address ?? "0.0.0.0"
+            return reply(["0.0.0.0", "::"].contains(host) ? "127.0.0.1" : host, port.host)
         }
         if let port = sshForward ?? plan.sshPort { return reply("127.0.0.1", port) }
         guard qmp.isReady, let port = SocketAddress.freePort() else {
@@ -313,7 +326,7 @@ package final class Machine {
         let line = "hostfwd_add eth0 tcp:127.0.0.1:\(port)-:22"
         qmp.execute("human-monitor-command", ["command-line": .string(line)]) { [unowned self] in
             // It says nothing when all is well.
-            if case .success(let words) = $0, words.string?.trimmed.isEmpty == true {
+            if $1 == nil, $0.string?.trimmed.isEmpty == true {
                 sshForward = port
                 return reply("127.0.0.1", port)
             }
@@ -323,17 +336,22 @@ package final class Machine {
 
     private func answerStatus(_ connection: ControlConnection) {
         let reply = { [unowned self] (state: String) in
-            agent.interfaces { [unowned self] interfaces in
-                connection.answer(
-                    MachineStatus(
-                        plan, state: state, pid: qemu?.pid ?? 0, uptime: uptime, guest: interfaces,
-                        ports: ports.status, image: fetch?.progress))
-            }
+            agent.interfaces { [unowned self] in connection.answer(status(state, guest: $0)) }
         }
         guard qmp.isReady else { return reply("starting") }
-        qmp.execute("query-status") { [unowned self] in
-            let state = (try? $0.get())?["status"]?.string ?? "unknown"
+        qmp.execute("query-status") { [unowned self] result, _ in
+            let state = result["status"]?.string ?? "unknown"
             reply(phase.isStopping && state == "running" ? "stopping" : state)
         }
+    }
+
+    private func status(_ state: String, guest: [GuestInterface]?) -> MachineStatus {
+        let leases = Leases.of(plan.folders)
+        return MachineStatus(
+            name: plan.name, state: state, pid: qemu ?? 0, uuid: plan.uuid, uptime: (uptime * 10).rounded() / 10,
+            accelerator: plan.accelerator, cpus: plan.cpus, memory: plan.memory, firmware: plan.firmware,
+            disks: plan.disks, nics: plan.guestNICs.map { GuestNICStatus($0, leases: leases, guest: guest) },
+            published: plan.guestNICs.flatMap(\.published), ports: ports.status, image: fetch?.progress,
+            layout: plan.layout, vnc: plan.vnc, log: plan.folders.log)
     }
 }

@@ -1,6 +1,5 @@
 import Values
 
-/// How a machine ended.
 package enum Ending: Equatable {
     case poweredOff
     case stopped

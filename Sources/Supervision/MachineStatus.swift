@@ -1,6 +1,7 @@
 import Images
 import Model
 import Planning
+import System
 import Values
 
 /// One of the machine's own NICs.
@@ -19,7 +20,6 @@ struct GuestNICStatus: Codable, Equatable {
     var device: String?
     var mtu: Int?
     var addresses: [IPAddress]
-    /// Who told them.
     var addressesFrom: Origin?
     var gateways: [IPAddress]
     var nameservers: [IPAddress]
@@ -74,42 +74,13 @@ package struct MachineStatus: Codable, Equatable {
     var vnc: SocketAddress?
     var log: String
 
-    init(
-        _ plan: Plan, state: String, pid: Int32, uptime: Double, guest: [GuestInterface]?, ports: [PortStatus],
-        image: FetchProgress?
-    ) {
-        self.image = image
-        name = plan.name
-        self.state = state
-        self.pid = pid
-        uuid = plan.uuid
-        self.uptime = (uptime * 10).rounded() / 10
-        accelerator = plan.accelerator
-        cpus = plan.cpus
-        memory = plan.memory
-        firmware = plan.firmware
-        disks = plan.disks
-        let leases = Leases.of(plan.folders)
-        nics = plan.guestNICs.map { GuestNICStatus($0, leases: leases, guest: guest) }
-        published = plan.guestNICs.flatMap(\.published)
-        self.ports = ports
-        layout = plan.layout
-        vnc = plan.vnc
-        log = plan.folders.log
-    }
-
     package var text: String {
+        let means = accelerator == .kvm ? "hardware virtualisation" : "software emulation"
+        let pages = memory.pageSize.map { "in hugepages of \($0)" } ?? "ordinary"
         var rows: [(String, String)] = [
             ("state", "\(state), up \(Elapsed.duration(uptime)) (QEMU's pid \(pid))"),
-            (
-                "CPUs",
-                "\(cpus), \(accelerator == .kvm ? "hardware virtualisation" : "software emulation"), \(firmware.rawValue.uppercased())"
-            ),
-            (
-                "memory",
-                "\(memory.size) " + (memory.pageSize.map { "in hugepages of \($0)" } ?? "ordinary")
-                    + (memory.node.map { " on node \($0)" } ?? "")
-            ),
+            ("CPUs", "\(cpus), \(means), \(firmware.rawValue.uppercased())"),
+            ("memory", "\(memory.size) \(pages)" + (memory.node.map { " on node \($0)" } ?? "")),
         ]
         for disk in disks {
             let size = disk.size.map { ", \($0)" } ?? ""
@@ -122,12 +93,9 @@ package struct MachineStatus: Codable, Equatable {
         rows += nics.map { ($0.name, $0.text) }
         for port in ports {
             let place = port.cpu.map { ", switch on CPU \($0)" } ?? ""
-            let mac = port.mac.map { " \($0)" } ?? ""
-            rows.append(
-                (
-                    port.guestName,
-                    "\(port.name)\(mac), \(port.port) by \(port.engine.rawValue)\(place): \(port.state.rawValue)"
-                ))
+            let name = port.name + (port.mac.map { " \($0)" } ?? "")
+            let text = "\(name), \(port.port) by \(port.engine.rawValue)\(place): \(port.state.rawValue)"
+            rows.append((port.guestName, text))
         }
         if let cpus = layout?.machineCPUs {
             rows.append(("layout", "QEMU on CPUs \(cpus.ranges)" + (layout?.node.map { ", node \($0)" } ?? "")))
@@ -143,5 +111,24 @@ package struct MachineStatus: Codable, Equatable {
         if state != "running" { return "machine \(name) is \(state)" }
         guard let port = ports.first(where: { $0.state == .down }) else { return nil }
         return "machine \(name): port \(port.name) is down" + (port.problem.map { ": \($0)" } ?? "")
+    }
+}
+
+/// Each NIC's addresses that it asked for and was given.
+enum Leases {
+    static func of(_ folders: MachinePaths) -> [MACAddress: [IPAddress]] {
+        parse(FileTree().text(folders.leases) ?? "")
+    }
+
+    /// By MAC address; those of IPv6 stand below a line of their own.
+    static func parse(_ text: String) -> [MACAddress: [IPAddress]] {
+        var result: [MACAddress: [IPAddress]] = [:]
+        for line in text.split(separator: "\n") {
+            let fields = line.split(separator: " ")
+            if fields.count >= 4, let address = IPAddress(fields[2]), let mac = MACAddress(fields[1]) {
+                result[mac, default: []].append(address)
+            }
+        }
+        return result
     }
 }

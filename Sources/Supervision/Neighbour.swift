@@ -17,18 +17,17 @@ struct Neighbour: Equatable {
     init?(_ frame: some Collection<UInt8>) {
         let frame = Array(frame)
         guard frame.count >= 42 else { return nil }
-        if Array(frame[12..<14]) == Neighbour.arp {
-            guard Array(frame[14..<20]) == [0, 1, 8, 0, 6, 4] else { return nil }
+        if frame[12...].starts(with: Neighbour.arp) {
+            guard frame[14...].starts(with: [0, 1, 8, 0, 6, 4]), let from = IPAddress(bytes: frame[28..<32]),
+                let target = IPAddress(bytes: frame[38..<42])
+            else { return nil }
             sender = MACAddress(bytes: frame[22..<28])
-            guard let from = IPAddress(bytes: frame[28..<32]), let target = IPAddress(bytes: frame[38..<42]) else {
-                return nil
-            }
             isProbe = from.value == 0
             isClaim = !isProbe
             address = isProbe ? target : from
             return
         }
-        guard Array(frame[12..<14]) == Neighbour.six, frame.count >= 78, frame[20] == 58,
+        guard frame[12...].starts(with: Neighbour.six), frame.count >= 78, frame[20] == 58,
             let from = IPAddress(bytes: frame[22..<38]), let target = IPAddress(bytes: frame[62..<78])
         else { return nil }
         sender = MACAddress(bytes: frame[6..<12])
@@ -37,7 +36,6 @@ struct Neighbour: Equatable {
         isClaim = frame[54] == 136
     }
 
-    /// Does anybody have this address?
     static func probe(for address: IPAddress, by mac: MACAddress) -> [UInt8] {
         if !address.isSix { return arp(from: mac, IPAddress(.four, 0), about: address) }
         let low = Array(address.bytes.suffix(3))
@@ -47,7 +45,6 @@ struct Neighbour: Equatable {
             [135, 0, 0, 0, 0, 0, 0, 0] + address.bytes)
     }
 
-    /// I have it.
     static func claim(of address: IPAddress, by mac: MACAddress) -> [UInt8] {
         if !address.isSix { return arp(from: mac, address, about: address) }
         let group = [0xff, 0x02] + [UInt8](repeating: 0, count: 13) + [1]

@@ -6,6 +6,7 @@ package final class HeldDescriptor {
     let descriptor: Descriptor
     package init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
     package var raw: Int32 { descriptor.raw }
+    package func writeAll(_ bytes: [UInt8]) throws(Errno) { try descriptor.writeAll(bytes) }
 }
 
 /// An open file descriptor, closed exactly once.

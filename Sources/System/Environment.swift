@@ -12,7 +12,4 @@ package enum Environment {
         }
         return result
     }
-
-    /// Where programs are looked for.
-    package static var searchPath: String { current["PATH"] ?? "" }
 }

@@ -19,6 +19,14 @@ package struct FileTree {
         return String(decoding: bytes, as: UTF8.self)
     }
 
+    package func lines(_ path: String) -> [Substring] { (text(path) ?? "").split(separator: "\n") }
+
+    /// Of lines as `/proc/meminfo` has them, what stands behind each name; behind the first of several.
+    package static func fields(_ lines: [Substring]) -> [String: String] {
+        let pairs = lines.map { $0.split(separator: ":", maxSplits: 1).map { String($0).trimmed } }
+        return Dictionary(pairs.map { ($0.first ?? "", $0.dropFirst().first ?? "") }) { first, _ in first }
+    }
+
     /// The content of a one-line file, as sysfs has them.
     package func line(_ path: String) -> String? { text(path)?.trimmed }
 
@@ -153,14 +161,16 @@ package enum Files {
         return true
     }
 
+    package static var searchPath: String { Environment.current["PATH"] ?? "" }
+
     /// A program by its name on PATH, or by its path.
-    package static func findProgram(_ name: String, path: String) -> String? {
+    package static func findProgram(_ name: String, path: String = searchPath) -> String? {
         let candidates = name.contains("/") ? [name] : path.split(separator: ":").map { "\($0)/\(name)" }
         return candidates.first { access($0, X_OK) == 0 && !isFolder($0) }
     }
 
     /// The programs for the network are for root, and not on everybody's path.
-    package static func findProgramForRoot(_ name: String, path: String) -> String? {
+    package static func findProgramForRoot(_ name: String, path: String = searchPath) -> String? {
         findProgram(name, path: "\(path):/usr/sbin:/sbin:/usr/bin:/bin")
     }
 

@@ -127,8 +127,7 @@ import Testing
         }
         let ledger = try Ledger(plan.folders.ledger)
         let log = Log(verbosity: .quiet, json: false)
-        var maker = EffectMaker(ledger: ledger, loop: try EventLoop(), folders: plan.folders, log: log)
-        try maker.make(effects)
+        try EffectMaker.make(effects, ledger: ledger, loop: try EventLoop(), folders: plan.folders, log: log)
         let out = "\(scratch.path)/out"
         let outcome = try run(
             "xorriso", ["-indev", plan.folders.seed, "-osirrox", "on", "-pvd_info", "-extract", "/", out])

@@ -144,8 +144,9 @@ struct ServiceTests {
     }
 
     @Test func aDaemonsCommandThatFailsDidNotStart() throws {
-        let (service, seen) = service(plan("echo no >&2; exit 1", .daemon(within: 5000), .init(trial: .always)))
-        service.plan.failure = nil
+        var plan = plan("echo no >&2; exit 1", .daemon(within: 5000), .init(trial: .always))
+        plan.failure = nil
+        let (service, seen) = service(plan)
         try service.start()
         try run { !seen.losses.isEmpty }
         #expect(seen.losses[0].line == "helper did not start (no)" && seen.losses[0].pause == nil)

@@ -36,18 +36,17 @@ extension InterfaceState {
             routes: try ask(["-json", "route", "show", "table", "all"]))
         let has = now.link(name)?.addresses.map(\.address) ?? []
         for address in addresses where !has.contains(address.address) {
-            try complain("address \(address.words.first ?? "")")
+            throw missing("address", address.words.first ?? "")
         }
         for route in routes
         where !now.routes.contains(where: { $0.device == name && $0.destination == route.destination }) {
-            try complain("route \(route.words?.joined(separator: " ") ?? "")")
+            throw missing("route", route.words?.joined(separator: " ") ?? "")
         }
     }
 
-    private func complain(_ what: String) throws(Failure) {
-        let line = what.split(separator: " ", maxSplits: 1).map(String.init)
-        throw Failure(
-            .cleanup, "give back", name, "its \(what) could not be put back",
-            remedy: "ip \(line[0]) add \(line.dropFirst().joined()) dev \(name)")
+    private func missing(_ kind: String, _ words: String) -> Failure {
+        Failure(
+            .cleanup, "give back", name, "its \(kind) \(words) could not be put back",
+            remedy: "ip \(kind) add \(words) dev \(name)")
     }
 }

@@ -9,45 +9,37 @@ extension Effect.Disk: Performable {
     }
 
     package func make(_ maker: inout EffectMaker) throws {
-        maker.begun.append(try BegunDisk(path, commands, maker.loop))
+        try maker.begin(commands, making: path)
+        maker.begun.append {
+            do throws(Errno) { try Errno.check { rename(Effect.unfinished(path), path) } } catch {
+                throw Failure(.image, "make", path, error)
+            }
+        }
     }
 }
 
-package final class BegunDisk: BegunEffect {
-    /// Where it sees how fast this processor makes keys, qemu-img fails now and then: it measures a time of zero.
+extension EffectMaker {
+    /// To encrypt a disk, qemu-img measures how much processor time a key takes; where the clock says none, it gives up, and
+    /// is run again.
     private static let mismeasured = "Unable to get accurate CPU usage"
     private static let mostRepetitions = 20
 
-    private let path: String?
-    private var rest: ArraySlice<Command>
-    private var job: Job
-    private let loop: EventLoop
-
-    init(_ path: String?, _ commands: [Command], _ loop: EventLoop) throws {
-        self.path = path
-        self.loop = loop
-        rest = commands[...]
-        job = try BegunDisk.start(commands[0], loop)
-    }
-
-    /// A copy of a large image takes its time.
-    private static func start(_ command: Command, _ loop: EventLoop) throws -> Job {
-        try Job(command, in: loop, limit: .seconds(24 * 3600), kind: .image)
-    }
-
-    package func finish() throws {
-        while let command = rest.popFirst() {
-            try finishJob(command)
-            if let next = rest.first { job = try BegunDisk.start(next, loop) }
+    /// The first of these programs runs beside others; those after it, when it is waited for.
+    mutating func begin(_ commands: [Command], making subject: String) throws {
+        let start = { [loop] (command: Command) in
+            // A copy of a large image takes its time.
+            try Job(command, in: loop, limit: .seconds(24 * 3600), kind: .image)
         }
-        guard let path else { return }
-        do throws(Errno) { try Errno.check { rename(Effect.unfinished(path), path) } } catch {
-            throw Failure(.image, "make", path, error)
+        let first = try start(commands[0])
+        begun.append {
+            for (index, command) in commands.enumerated() {
+                try EffectMaker.finish(index == 0 ? first : start(command), subject) { try start(command) }
+            }
         }
     }
 
-    private func finishJob(_ command: Command) throws {
-        let subject = path ?? "the disk"
+    private static func finish(_ job: Job, _ subject: String, again: () throws -> Job) throws {
+        var job = job
         for repetition in 0... {
             do {
                 try job.finish(.image, "make", subject)
@@ -57,9 +49,8 @@ package final class BegunDisk: BegunEffect {
                 if failure.cause.contains(Errno.noSpace.description) {
                     throw Failure(.image, "make", subject, Errno.noSpace)
                 }
-                let isByChance = failure.cause.contains(BegunDisk.mismeasured)
-                guard isByChance, repetition < BegunDisk.mostRepetitions else { throw failure }
-                job = try BegunDisk.start(command, loop)
+                guard failure.cause.contains(mismeasured), repetition < mostRepetitions else { throw failure }
+                job = try again()
             }
         }
     }

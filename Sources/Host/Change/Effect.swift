@@ -4,7 +4,6 @@ import Model
 import System
 import Values
 
-/// How an effect is made and undone.
 package protocol Performable: EffectValue {
     /// What is written to the ledger before anything is made, by what is there.
     func records(_ folders: MachinePaths) -> [Effect]
@@ -50,33 +49,23 @@ extension Effect {
 
 /// Makes the planned effects, each in the ledger before it is made, the programs side by side.
 package struct EffectMaker {
-    package let ledger: Ledger
-    package let loop: EventLoop
-    package let folders: MachinePaths
-    package let log: Log
-    var begun: [any BegunEffect] = []
+    let ledger: Ledger
+    let loop: EventLoop
+    let folders: MachinePaths
+    /// Waits until a program has made what it is at.
+    var begun: [() throws -> Void] = []
 
-    package init(ledger: Ledger, loop: EventLoop, folders: MachinePaths, log: Log) {
-        self.ledger = ledger
-        self.loop = loop
-        self.folders = folders
-        self.log = log
-    }
-
-    package mutating func make(_ effects: [Effect]) throws {
+    package static func make(
+        _ effects: [Effect], ledger: Ledger, loop: EventLoop, folders: MachinePaths, log: Log
+    ) throws {
         try ledger.record(effects.flatMap { $0.performable.records(folders) })
+        var maker = EffectMaker(ledger: ledger, loop: loop, folders: folders)
         for effect in effects {
             log.verbose(effect.summary)
-            try effect.performable.make(&self)
+            try effect.performable.make(&maker)
         }
-        for effect in begun { try effect.finish() }
-        begun = []
+        for finish in maker.begun { try finish() }
     }
-}
-
-/// What a program is making.
-package protocol BegunEffect {
-    func finish() throws
 }
 
 extension Performable where Self: FileEffect {

@@ -5,7 +5,8 @@ import System
 import Values
 
 extension Effect.Mount: Performable {
-    /// Only when it comes to that: a start that fails before must not unmount what another machine has mounted.
+    /// A mount is in the ledger from right before it is made, by `make`: a start that fails earlier must not unmount what
+    /// another machine has mounted.
     package func records(_ folders: MachinePaths) -> [Effect] { [] }
 
     package func make(_ maker: inout EffectMaker) throws {
@@ -43,9 +44,7 @@ extension Effect.Mount: Performable {
     /// The device of what is mounted there.
     private var mounted: String? {
         let resolved = (try? Files.resolved(path)) ?? path
-        return (FileTree().text("/proc/self/mounts") ?? "").split(separator: "\n").compactMap { line in
-            let fields = line.split(separator: " ")
-            return fields.count > 1 && fields[1] == resolved ? String(fields[0]) : nil
-        }.last
+        let mounts = FileTree().lines("/proc/self/mounts").map { $0.split(separator: " ") }
+        return mounts.last { $0.count > 1 && $0[1] == resolved }.map { String($0[0]) }
     }
 }

@@ -11,15 +11,38 @@ extension Effect.NICTaking: Performable {
 }
 
 extension Effect.NICConfirmation: Performable {
-    package func make(_ maker: inout EffectMaker) throws { try NICState.confirm(states) }
+    /// Unbinding holds back all who asked for it, and lets them go together: their marks follow within the millisecond.
+    private static let timeToMark: Int32 = 300
+
+    /// Of several marks the last one stands. Who comes later than this sees it before it takes anything.
+    package func make(_ maker: inout EffectMaker) throws {
+        poll(nil, 0, Self.timeToMark)
+        for state in states where state.currentMark != state.mark { throw state.lost }
+    }
 }
 
 extension Effect.IOMMUType: Performable {
-    package func make(_ maker: inout EffectMaker) throws { try NICState.setIOMMUType(type, group: group, of: address) }
+    package func make(_ maker: inout EffectMaker) throws {
+        do throws(Errno) { try Files.set("/sys/kernel/iommu_groups/\(group)/type", type) } catch {
+            throw Failure(
+                .host, "set IOMMU group \(group) of NIC \(address) to", type, error,
+                remedy: "add iommu=pt to the kernel's command line")
+        }
+    }
 }
 
 extension Effect.NICBinding: Performable {
-    package func make(_ maker: inout EffectMaker) throws { try NICState(address: address, mark: mark).bind(to: driver) }
+    /// The driver need not claim the id of our NIC.
+    package func make(_ maker: inout EffectMaker) throws {
+        let nic = NICState(address: address, mark: mark)
+        try nic.mark(with: driver)
+        try nic.perform("/sys/bus/pci/drivers/\(driver)/bind", "\(address)")
+        guard nic.driver == driver else {
+            throw Failure(.port, "give NIC \(address) to", driver, "the driver does not take it")
+        }
+        // From now on it says again whose it is.
+        try nic.mark(with: mark.text)
+    }
 }
 
 /// Taking a NIC from the kernel, and giving it back as it was: by the ledger, or by the mark that it bears.
@@ -28,7 +51,7 @@ extension NICState {
 
     /// A launcher in another container has locks that are not seen here, and the kernel may let two unbind a NIC that ask
     /// at the same time. So whose it is shows by its mark, a moment after all who wanted it have written theirs: see
-    /// `confirm`. `leftBehind` is the mark that is known to be a dead machine's.
+    /// `NICConfirmation`. `leftBehind` is the mark that is known to be a dead machine's.
     func take(from driver: String?, over leftBehind: NICMark?) throws(Failure) {
         if let now = currentMark, now != leftBehind { throw lost }
         if let driver {
@@ -45,21 +68,12 @@ extension NICState {
         try stopDMA()
     }
 
-    /// Of several marks the last one stands. Who comes later than this sees it before it takes anything.
-    static func confirm(_ states: [NICState]) throws(Failure) {
-        poll(nil, 0, timeToMark)
-        for state in states where state.currentMark != state.mark { throw state.lost }
-    }
-
-    /// Unbinding holds back all who asked for it, and lets them go together: their marks follow within the millisecond.
-    private static let timeToMark: Int32 = 300
-
     private var isOthers: Bool {
         guard let other = currentMark else { return false }
         return other.machine != mark.machine || other.host != mark.host
     }
 
-    private var lost: Failure {
+    fileprivate var lost: Failure {
         Failure(.busy, "take NIC", "\(address)", "another program took it in this moment")
     }
 
@@ -68,27 +82,7 @@ extension NICState {
         while currentMark == nil, driver == nil, ContinuousClock.now < end { usleep(1000) }
     }
 
-    /// Binds our NIC to a driver that does not claim its id.
-    func bind(to driver: String) throws(Failure) {
-        try mark(with: driver)
-        try perform("/sys/bus/pci/drivers/\(driver)/bind", "\(address)")
-        guard self.driver == driver else {
-            throw Failure(.port, "give NIC \(address) to", driver, "the driver does not take it")
-        }
-        // From now on it says again whose it is.
-        try mark(with: mark.text)
-    }
-
-    static func setIOMMUType(_ type: String, group: Int, of address: PCIAddress) throws(Failure) {
-        let path = "/sys/kernel/iommu_groups/\(group)/type"
-        do throws(Errno) { try Files.set(path, type) } catch {
-            throw Failure(
-                .host, "set IOMMU group \(group) of NIC \(address) to", type, error,
-                remedy: "add iommu=pt to the kernel's command line")
-        }
-    }
-
-    private func perform(_ path: String, _ value: String) throws(Failure) {
+    fileprivate func perform(_ path: String, _ value: String) throws(Failure) {
         do throws(Errno) { try Files.set(path, value) } catch {
             if error == .noDevice { throw lost }
             throw Failure(
@@ -100,11 +94,11 @@ extension NICState {
     // MARK: - What it is now
 
     private var tree: FileTree { FileTree() }
-    private var driver: String? { tree.linkName("\(folder)/driver") }
-    private var currentMark: NICMark? { NICMark(of: folder) }
+    fileprivate var driver: String? { tree.linkName("\(folder)/driver") }
+    fileprivate var currentMark: NICMark? { NICMark.of(folder) }
     private var currentInterfaces: [String] { HostFacts.NIC.interfaces(of: folder, tree) }
 
-    private func mark(with text: String) throws(Failure) { try perform("\(folder)/driver_override", text) }
+    fileprivate func mark(with text: String) throws(Failure) { try perform("\(folder)/driver_override", text) }
 
     private func stopDMA() throws(Failure) {
         do throws(Errno) { try PCIConfiguration(folder, writable: true).clearBusMaster() } catch {
@@ -124,6 +118,7 @@ extension NICState {
                 try restoreIOMMU()
                 try Files.set("\(folder)/driver_override", override ?? "")
             } catch {
+                let retry = "try again: snabbvm release \(address)"
                 throw Failure(.cleanup, "give back NIC", "\(address)", error, remedy: retry)
             }
             try bindAgain()
@@ -139,8 +134,6 @@ extension NICState {
         if let binds, now == binds, override != binds { return driver == nil || driver == binds }
         return driver == nil && mark.driver != nil
     }
-
-    private var retry: String { "try again: snabbvm release \(address)" }
 
     private func restoreIOMMU() throws(Errno) {
         let path = "\(folder)/iommu_group/type"
@@ -207,11 +200,10 @@ private struct InterfaceEvents: ~Copyable {
     func wait(_ limit: Duration, until done: () -> Bool) {
         let end = ContinuousClock.now + limit
         while !done(), socket.raw >= 0 {
-            let left = (end - .now).components
-            let milliseconds = left.seconds * 1000 + left.attoseconds / 1_000_000_000_000_000
+            let milliseconds = Int32((end - .now) / .milliseconds(1))
             if milliseconds <= 0 { return }
             var polled = pollfd(fd: socket.raw, events: Int16(POLLIN), revents: 0)
-            if poll(&polled, 1, Int32(milliseconds)) > 0 { _ = try? socket.read(atMost: 65536) }
+            if poll(&polled, 1, milliseconds) > 0 { _ = try? socket.read(atMost: 65536) }
         }
     }
 }

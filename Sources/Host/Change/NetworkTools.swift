@@ -8,7 +8,7 @@ enum NetworkTools {
         _ program: String, _ arguments: [String], _ lines: [String], _ operation: String, _ subject: String,
         isChecked: Bool = true
     ) throws(Failure) -> [UInt8] {
-        guard let path = Files.findProgramForRoot(program, path: Environment.current["PATH"] ?? "") else {
+        guard let path = Files.findProgramForRoot(program) else {
             throw Failure(.cleanup, operation, subject, "\(program) is not on PATH")
         }
         do {

@@ -8,7 +8,7 @@ extension Effect.Remount: Performable {
     package func records(_ folders: MachinePaths) -> [Effect] { [.remount(self)] }
 
     package func make(_ maker: inout EffectMaker) throws {
-        // The mount alone, if it is what can't be written to; else the file system, which others may have mounted too.
+        // Where only this mount is for reading, it alone is made writable; else the file system, for all who mounted it.
         if clinux_remount(path, 1, 1) == 0, access(path, W_OK) == 0 { return }
         do throws(Errno) { try Errno.check { clinux_remount(path, 1, 0) } } catch {
             throw Failure(
@@ -20,7 +20,7 @@ extension Effect.Remount: Performable {
     package func undo() {
         // Another machine may need it to give its NICs back.
         let devices = "/sys/bus/pci/devices"
-        let isNeeded = Files.names(devices).contains { NICMark(of: "\(devices)/\($0)") != nil }
+        let isNeeded = Files.names(devices).contains { NICMark.of("\(devices)/\($0)") != nil }
         if !isNeeded { _ = clinux_remount(path, 0, 1) }
     }
 }

@@ -1,7 +1,5 @@
 import Model
 
 extension Effect.Run: Performable {
-    package func make(_ maker: inout EffectMaker) throws {
-        maker.begun.append(try BegunDisk(nil, [command], maker.loop))
-    }
+    package func make(_ maker: inout EffectMaker) throws { try maker.begin([command], making: "the disk") }
 }

@@ -31,11 +31,10 @@ extension HostFacts.NIC {
         return try scan(tree.path(bus)).compactMap { function, name in
             let address = PCIAddress(
                 domain: function.domain, bus: function.bus, device: function.device, function: function.function)
-            let deviceClass = part(function.class_id, 4)
+            let deviceClass = hexadecimal(UInt64(function.class_id), digits: 4)
             guard deviceClass.hasPrefix("02") || others.contains(address) else { return nil }
-            return HostFacts.NIC(
-                tree, address, id: "\(part(function.vendor_id, 4)):\(part(function.device_id, 4))", name: name,
-                deviceClass: deviceClass)
+            let id = [function.vendor_id, function.device_id].map { hexadecimal(UInt64($0), digits: 4) }
+            return HostFacts.NIC(tree, address, id: id.joined(separator: ":"), name: name, deviceClass: deviceClass)
         }.sorted { $0.address < $1.address }
     }
 
@@ -63,16 +62,8 @@ extension HostFacts.NIC {
 
     /// vfio lets one process at a time open a group.
     private static func isBusy(_ path: String) -> Bool {
-        do throws(Errno) {
-            _ = try Descriptor.open(path, O_RDWR)
-            return false
-        } catch {
-            return error == .busy
-        }
-    }
-
-    private static func part(_ value: some UnsignedInteger, _ digits: Int) -> String {
-        hexadecimal(UInt64(value), digits: digits)
+        do throws(Errno) { _ = try Descriptor.open(path, O_RDWR) } catch { return error == .busy }
+        return false
     }
 
     private static func scan(_ path: String) throws(Failure) -> [(function: chost_pci_function, name: String)] {
@@ -94,4 +85,12 @@ extension HostFacts.NIC {
     private static func text(_ characters: ArraySlice<CChar>) -> String {
         String(decoding: characters.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
+}
+
+extension NICMark {
+    /// What this container or host calls itself.
+    package static var thisHost: String { FileTree().line("/proc/sys/kernel/hostname") ?? "localhost" }
+
+    /// The one that a device bears, by its folder.
+    static func of(_ folder: String) -> NICMark? { FileTree().line("\(folder)/driver_override").flatMap(NICMark.init) }
 }

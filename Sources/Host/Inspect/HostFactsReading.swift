@@ -6,37 +6,31 @@ import Values
 
 extension HostFacts {
     /// Reads what each start needs: some twenty small files.
-    package static func read(_ tree: FileTree = FileTree(), for arguments: Arguments, searchPath: String)
-        throws(Failure)
-        -> HostFacts
-    {
-        HostFacts(
+    package static func read(for arguments: Arguments) throws(Failure) -> HostFacts {
+        let tree = FileTree()
+        return HostFacts(
             cpu: CPU(tree), kvm: KVM(tree), memory: Memory(tree), hugepages: HugepagePool.all(tree),
             hugetlbfs: HugepagePool.mounts(tree),
             privileges: try Privileges(tree, qemuUser: arguments.qemuUser),
-            tools: Tools(tree, qemu: arguments.qemu, searchPath: searchPath))
+            tools: Tools(tree, qemu: arguments.qemu))
     }
 
     /// Reads also what ports are made of.
-    package mutating func addDevices(_ tree: FileTree = FileTree(), and others: Set<PCIAddress> = []) throws(Failure) {
+    package mutating func addDevices(and others: Set<PCIAddress> = []) throws(Failure) {
+        let tree = FileTree()
         iommu = IOMMU(tree)
         nics = try NIC.all(tree, and: others)
         interfaces = Interface.all(tree)
         topology = Topology(tree)
-        pciAccess = PCIAccess(tree, capabilities: privileges.capabilities)
+        pciAccess = PCIAccess(tree, privileges)
     }
 }
 
 extension HostFacts.CPU {
     package init(_ tree: FileTree) {
-        var fields: [String: String] = [:]
-        var count = 0
-        for line in (tree.text("/proc/cpuinfo") ?? "").split(separator: "\n") {
-            let parts = line.split(separator: ":", maxSplits: 1).map { String($0).trimmed }
-            guard let name = parts.first else { continue }
-            if name == "processor" { count += 1 }
-            if fields[name] == nil { fields[name] = parts.count > 1 ? parts[1] : "" }
-        }
+        let lines = tree.lines("/proc/cpuinfo")
+        let fields = FileTree.fields(lines)
+        let count = lines.count { $0.hasPrefix("processor") }
         let isSandyBridge =
             fields["vendor_id"] == "GenuineIntel" && fields["cpu family"] == "6"
             && ["42", "45"].contains(fields["model"])
@@ -64,14 +58,14 @@ extension HostFacts.KVM {
 
 extension HostFacts.Memory {
     package init(_ tree: FileTree) {
-        var fields: [String: UInt64] = [:]
-        for line in (tree.text("/proc/meminfo") ?? "").split(separator: "\n") {
-            let parts = line.split(whereSeparator: { $0 == ":" || $0 == " " })
-            if parts.count > 1, let kilobytes = UInt64(parts[1]) { fields[String(parts[0])] = kilobytes }
+        let fields = FileTree.fields(tree.lines("/proc/meminfo"))
+        // "8388608 kB"
+        let size = { (name: String) in
+            fields[name].flatMap { UInt64($0.prefix { $0 != " " }) }.map { ByteCount($0 << 10) }
         }
         self.init(
-            total: ByteCount((fields["MemTotal"] ?? 0) << 10),
-            available: ByteCount((fields["MemAvailable"] ?? fields["MemFree"] ?? 0) << 10))
+            total: size("MemTotal") ?? ByteCount(0),
+            available: size("MemAvailable") ?? size("MemFree") ?? ByteCount(0))
         let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         let limits = files.compactMap { tree.line($0).flatMap(UInt64.init) }
         // Without a limit the second file holds a number beyond any machine.
@@ -79,18 +73,26 @@ extension HostFacts.Memory {
     }
 }
 
+extension FileTree {
+    /// The NUMA nodes that the kernel tells of.
+    fileprivate var nodes: [(number: Int, folder: String)] {
+        let folder = "/sys/devices/system/node"
+        return names(folder).filter { $0.hasPrefix("node") }.compactMap { name in
+            Int(name.dropFirst(4)).map { ($0, "\(folder)/\(name)") }
+        }
+    }
+}
+
 extension HostFacts.HugepagePool {
     /// Of each node, where the kernel tells; else of the machine.
     static func all(_ tree: FileTree) -> [HostFacts.HugepagePool] {
-        let nodes = tree.names("/sys/devices/system/node").filter {
-            $0.hasPrefix("node") && Int($0.dropFirst(4)) != nil
-        }
+        let nodes = tree.nodes
         if nodes.isEmpty { return pools(tree, "/sys/kernel/mm/hugepages", node: nil) }
-        return nodes.flatMap { pools(tree, "/sys/devices/system/node/\($0)/hugepages", node: Int($0.dropFirst(4))) }
+        return nodes.flatMap { pools(tree, "\($0.folder)/hugepages", node: $0.number) }
     }
 
     static func mounts(_ tree: FileTree) -> [String] {
-        (tree.text("/proc/mounts") ?? "").split(separator: "\n").compactMap { line in
+        tree.lines("/proc/mounts").compactMap { line in
             let fields = line.split(separator: " ")
             guard fields.count > 3, fields[2] == "hugetlbfs" else { return nil }
             return "\(fields[1]) (\(fields[3]))"
@@ -116,8 +118,7 @@ extension HostFacts.Privileges {
             tree.exists("/.dockerenv") || tree.exists("/run/.containerenv")
             || (tree.text("/proc/1/environ") ?? "").split(separator: "\0").contains { $0.hasPrefix("container=") }
             || Environment.current["KUBERNETES_SERVICE_HOST"] != nil
-        let status = (tree.text("/proc/self/status") ?? "").split(separator: "\n")
-        let effective = status.first { $0.hasPrefix("CapEff:") }?.split(separator: "\t").last
+        let effective = FileTree.fields(tree.lines("/proc/self/status"))["CapEff"]
         self.init(
             uid: geteuid(), inContainer: inContainer,
             firstUnprivilegedPort: tree.number("/proc/sys/net/ipv4/ip_unprivileged_port_start") ?? 1024,
@@ -137,7 +138,7 @@ extension HostFacts.Privileges {
 extension User {
     /// nil for root: then nothing changes.
     static func named(_ name: String, in tree: FileTree) throws(Failure) -> User? {
-        for line in (tree.text("/etc/passwd") ?? "").split(separator: "\n") {
+        for line in tree.lines("/etc/passwd") {
             let fields = line.split(separator: ":", omittingEmptySubsequences: false)
             guard fields.count > 3, fields[0] == name || fields[2] == name,
                 let uid = UInt32(fields[2]), let gid = UInt32(fields[3])
@@ -158,9 +159,10 @@ extension HostFacts.Tools {
         ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
     ]
 
-    init(_ tree: FileTree, qemu: String, searchPath: String) {
-        let find = { Files.findProgram($0, path: searchPath) }
-        let findForRoot = { Files.findProgramForRoot($0, path: searchPath) }
+    init(_ tree: FileTree, qemu: String) {
+        let path = Files.searchPath
+        let find = { Files.findProgram($0, path: path) }
+        let findForRoot = { Files.findProgramForRoot($0, path: path) }
         self.init()
         (self.qemu, qemuImg, xorriso, tmux) = (find(qemu), find("qemu-img"), find("xorriso"), find("tmux"))
         (cp, snabb, passt, testpmd) = (find("cp"), find("snabb"), find("passt"), find("dpdk-testpmd"))
@@ -168,5 +170,36 @@ extension HostFacts.Tools {
         if let pair = Self.firmware.first(where: { tree.exists($0.0) && tree.exists($0.1) }) {
             (firmwareCode, firmwareVariables) = pair
         }
+    }
+}
+
+extension HostFacts.Topology {
+    package init(_ tree: FileTree) {
+        let list = FileTree.fields(tree.lines("/proc/self/status"))["Cpus_allowed_list"]
+        self.init(allowed: [], isolated: tree.line("/sys/devices/system/cpu/isolated")?.numberList ?? [])
+        // An isolated processor is nobody's until it is asked for; one that is switched off, or not this container's, is not
+        // to be had.
+        var all = Set(list?.numberList ?? []).union(isolated)
+        for file in ["/sys/devices/system/cpu/online", "/sys/fs/cgroup/cpuset.cpus.effective"] {
+            if let limit = tree.line(file)?.numberList { all.formIntersection(limit) }
+        }
+        allowed = all.sorted()
+        for node in tree.nodes { nodes[node.number] = tree.line("\(node.folder)/cpulist")?.numberList }
+        for cpu in allowed {
+            let path = "/sys/devices/system/cpu/cpu\(cpu)/topology/thread_siblings_list"
+            siblings[cpu] = tree.line(path)?.numberList
+        }
+    }
+}
+
+extension HostFacts.PCIAccess {
+    init(_ tree: FileTree, _ privileges: HostFacts.Privileges) {
+        // Devices are links into /sys/devices: a writable /sys/bus/pci alone would not do.
+        let path = tree.path("/sys/bus/pci/drivers_probe")
+        let isWritable = access(path, W_OK) == 0
+        let canRemount = !isWritable && Errno.last == .readOnly && privileges.has(.sysAdmin)
+        self.init(
+            sysfs: isWritable ? .allowed : canRemount ? .afterRemount : .refused,
+            hasVFIO: tree.exists("/dev/vfio/vfio"), hasVFIODriver: tree.exists("/sys/bus/pci/drivers/vfio-pci"))
     }
 }

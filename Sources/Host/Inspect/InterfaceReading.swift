@@ -8,16 +8,17 @@ extension HostFacts.Interface {
     static func all(_ tree: FileTree) -> [HostFacts.Interface] {
         let withDefaultRoute = defaultRoutes(tree)
         let addresses = tree.root == "/" ? systemAddresses() : [:]
-        let folder = "/sys/class/net"
-        return tree.names(folder).filter { tree.exists("\(folder)/\($0)/flags") }.map { name in
-            let flags = tree.line("\(folder)/\(name)/flags").flatMap { UInt32($0.dropFirst(2), radix: 16) } ?? 0
+        return tree.names("/sys/class/net").compactMap { name in
+            let folder = "/sys/class/net/\(name)"
+            guard let flags = tree.line("\(folder)/flags") else { return nil }
+            let uppers = tree.names(folder).filter { $0.hasPrefix("upper_") }
             return HostFacts.Interface(
-                name: name, mac: tree.line("\(folder)/\(name)/address").flatMap { MACAddress($0) },
-                mtu: tree.number("\(folder)/\(name)/mtu") ?? 1500, isUp: flags & up != 0,
-                hasLink: tree.number("\(folder)/\(name)/carrier").map { $0 == 1 },
-                uppers: tree.names("\(folder)/\(name)").filter { $0.hasPrefix("upper_") }.map {
-                    String($0.dropFirst("upper_".count))
-                }, addresses: addresses[name] ?? [], hasDefaultRoute: withDefaultRoute.contains(name),
+                name: name, mac: tree.line("\(folder)/address").flatMap { MACAddress($0) },
+                mtu: tree.number("\(folder)/mtu") ?? 1500,
+                isUp: UInt32(flags.dropFirst(2), radix: 16).map { $0 & up != 0 } ?? false,
+                hasLink: tree.number("\(folder)/carrier").map { $0 == 1 },
+                uppers: uppers.map { String($0.dropFirst("upper_".count)) }, addresses: addresses[name] ?? [],
+                hasDefaultRoute: withDefaultRoute.contains(name),
                 hasProgram: tree.root == "/" && clinux_xdp_attached(name) != 0)
         }
     }
@@ -26,13 +27,13 @@ extension HostFacts.Interface {
 
     private static func defaultRoutes(_ tree: FileTree) -> Set<String> {
         var names: Set<String> = []
-        for line in (tree.text("/proc/self/net/route") ?? "").split(separator: "\n").dropFirst() {
+        for line in tree.lines("/proc/self/net/route").dropFirst() {
             let fields = line.split { $0 == "\t" || $0 == " " }
             if fields.count > 7, UInt32(fields[1], radix: 16) == 0, UInt32(fields[7], radix: 16) == 0 {
                 names.insert(String(fields[0]))
             }
         }
-        for line in (tree.text("/proc/self/net/ipv6_route") ?? "").split(separator: "\n") {
+        for line in tree.lines("/proc/self/net/ipv6_route") {
             let fields = line.split(separator: " ")
             // The loopback's entry says where there is no route.
             guard let name = fields.last, fields.count > 9, name != "lo" else { continue }
@@ -45,16 +46,13 @@ extension HostFacts.Interface {
         var list: UnsafeMutablePointer<ifaddrs>?
         guard getifaddrs(&list) == 0 else { return [:] }
         defer { freeifaddrs(list) }
+        let sizes = [AF_INET: MemoryLayout<sockaddr_in>.size, AF_INET6: MemoryLayout<sockaddr_in6>.size]
         var result: [String: [String]] = [:]
         var next = list
         while let entry = next?.pointee {
             next = entry.ifa_next
-            guard let address = entry.ifa_addr, [AF_INET, AF_INET6].contains(Int32(address.pointee.sa_family)) else {
-                continue
-            }
+            guard let address = entry.ifa_addr, let size = sizes[Int32(address.pointee.sa_family)] else { continue }
             var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
-            let isSix = Int32(address.pointee.sa_family) == AF_INET6
-            let size = isSix ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size
             getnameinfo(address, socklen_t(size), &host, socklen_t(host.count), nil, 0, NI_NUMERICHOST)
             let text = String(decoding: host.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             if text.hasPrefix("fe80:") { continue }

@@ -7,7 +7,7 @@ import Values
 /// `snabbvm check`: what a machine needs of this host, and how much of it is there.
 enum CheckCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {
-        var facts = try HostFacts.read(for: arguments, searchPath: Environment.searchPath)
+        var facts = try HostFacts.read(for: arguments)
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let ports = try Preparation.lockPorts(arguments, &facts, locks: NICLocks()).requests
         if ports.isEmpty { try facts.addDevices() }

@@ -9,10 +9,10 @@ enum ConsoleCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {
         let client = try ControlClient(arguments)
         if let stream = arguments.operand {
-            try Relay(client: client, stream: stream, escape: 0x1d).run()
+            try Relay.run(stream, of: client, escape: 0x1d)
             return 0
         }
-        guard let tmux = Files.findProgram("tmux", path: Environment.searchPath) else {
+        guard let tmux = Files.findProgram("tmux") else {
             throw Failure(
                 .host, "show", "the console", "tmux is not on PATH",
                 remedy: "apt-get install tmux, or name a stream: console serial")

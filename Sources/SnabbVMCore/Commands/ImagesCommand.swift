@@ -55,7 +55,7 @@ enum ImagesCommand {
     }
 
     private static func pull(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        let facts = try HostFacts.read(for: arguments, searchPath: Environment.searchPath)
+        let facts = try HostFacts.read(for: arguments)
         let finder = Preparation.imageFinder(arguments)
         for name in arguments.images {
             let path: String

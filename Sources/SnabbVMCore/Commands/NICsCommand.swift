@@ -8,7 +8,7 @@ import Values
 /// `snabbvm nics`: every NIC, what drives it, what it could be used for, and who has it.
 enum NICsCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {
-        var facts = try HostFacts.read(for: arguments, searchPath: Environment.searchPath)
+        var facts = try HostFacts.read(for: arguments)
         try facts.addDevices()
         let nics = (facts.nics ?? []).map { Listed($0, facts) }
         if arguments.json {

@@ -5,7 +5,7 @@ import Supervision
 enum RelayCommand {
     static func perform(_ arguments: Arguments) throws -> Int32 {
         let stream = arguments.operand ?? StreamName.serial.rawValue
-        try Relay(client: try ControlClient(arguments), stream: stream, escape: nil).run()
+        try Relay.run(stream, of: try ControlClient(arguments), escape: nil)
         return 0
     }
 }

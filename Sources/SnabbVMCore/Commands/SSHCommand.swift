@@ -11,7 +11,7 @@ enum SSHCommand {
     private static let firstAllowance = 1.0
 
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        guard let ssh = Files.findProgram("ssh", path: Environment.searchPath) else {
+        guard let ssh = Files.findProgram("ssh") else {
             throw Failure(
                 .host, "log in to", "machine \(arguments.name)", "ssh is not on PATH",
                 remedy: "apt-get install openssh-client")

@@ -1,4 +1,3 @@
-import Model
 import System
 
 /// One stream of the machine (its screen, its serial port, the launcher's log, a port) that any number of people look at and type to.
@@ -8,11 +7,27 @@ final class ConsoleStream {
     private var history: [UInt8] = []
     private static let historySize = 64 << 10
     private var viewers: [ObjectIdentifier: Outlet] = [:]
+    /// Those who typed more than the guest takes at once: what they type from then on waits with them.
+    private var paused: [Channel] = []
     /// Where what is typed goes.
-    var onInput: ([UInt8]) -> Void = { _ in }
+    private let input: Channel?
 
-    init(_ name: String) { self.name = name }
-    convenience init(_ name: StreamName) { self.init(name.rawValue) }
+    init(_ name: String, input: Channel? = nil) {
+        self.name = name
+        self.input = input
+        input?.outlet.onEmpty = { [unowned self] in
+            for typist in paused { typist.isPaused = false }
+            paused = []
+        }
+    }
+
+    func typed(_ bytes: [UInt8], by typist: Channel) {
+        input?.outlet.send(bytes)
+        if input?.outlet.isWaiting == true {
+            typist.isPaused = true
+            paused.append(typist)
+        }
+    }
 
     func received(_ bytes: [UInt8]) {
         history += bytes
@@ -46,5 +61,8 @@ final class ConsoleStream {
         viewers[ObjectIdentifier(viewer)] = viewer
     }
 
-    func remove(_ viewer: Outlet) { viewers[ObjectIdentifier(viewer)] = nil }
+    func remove(_ viewer: Outlet) {
+        viewers[ObjectIdentifier(viewer)] = nil
+        paused.removeAll { $0.outlet === viewer }
+    }
 }

@@ -12,10 +12,9 @@ package struct ControlClient {
     /// The machine that is meant: the named one, or the only one there is.
     package init(_ arguments: Arguments) throws(Failure) {
         var arguments = arguments
-        let folders = MachinePaths(arguments, uid: geteuid())
-        let running = ControlClient.machines(in: folders.base)
+        let running = ControlClient.machines(in: MachinePaths(arguments, uid: geteuid()).base)
         if !arguments.nameIsGiven, running.count == 1 { arguments.name = running[0] }
-        self.folders = MachinePaths(arguments, uid: geteuid())
+        folders = MachinePaths(arguments, uid: geteuid())
     }
 
     /// The names that have a ledger.
@@ -24,42 +23,33 @@ package struct ControlClient {
     }
 
     func connect() throws(Failure) -> Descriptor {
-        do throws(Errno) {
-            return Descriptor(try Errno.check { clinux_connect(folders.control) })
-        } catch {
-            throw explain(error)
+        do throws(Errno) { return Descriptor(try Errno.check { clinux_connect(folders.control) }) } catch {
+            if error == .denied { throw failure(error.description, remedy: "run it as the user who started it") }
+            switch Ledger.isHeld(folders.ledger) {
+            case true?: throw failure("it is starting or ending")
+            case false?:
+                let release = "snabbvm release --name \(folders.name) gives back what it left"
+                throw failure("its launcher was killed", remedy: release)
+            case nil:
+                let others = ControlClient.machines(in: folders.base)
+                throw Failure(
+                    .noMachine, "find machine", folders.name, "none of this name is running below \(folders.base)",
+                    remedy: others.isEmpty ? nil : "there is \(others.joined(separator: ", ")): use --name")
+            }
         }
     }
 
-    private func explain(_ error: Errno) -> Failure {
-        let name = folders.name
-        if error == .denied {
-            return Failure(.noMachine, "talk to machine", name, error, remedy: "run it as the user who started it")
-        }
-        switch Ledger.isHeld(folders.ledger) {
-        case true?: return Failure(.noMachine, "talk to machine", name, "it is starting or ending")
-        case false?:
-            return Failure(
-                .noMachine, "talk to machine", name, "its launcher was killed",
-                remedy: "snabbvm release --name \(name) gives back what it left")
-        case nil:
-            let others = ControlClient.machines(in: folders.base)
-            return Failure(
-                .noMachine, "find machine", name, "none of this name is running below \(folders.base)",
-                remedy: others.isEmpty ? nil : "there is \(others.joined(separator: ", ")): use --name")
-        }
+    private func failure(_ cause: String, remedy: String? = nil) -> Failure {
+        Failure(.noMachine, "talk to machine", folders.name, cause, remedy: remedy)
     }
 
-    /// Asks, and waits for the answer.
     package func ask(_ request: ControlRequest) throws(Failure) -> JSON {
         let socket = try connect()
-        do throws(Errno) {
-            try socket.writeAll(request.line)
-            let answer = try socket.readAll()
-            if let json = try? JSON(parsing: answer) { return json }
-            throw Errno(code: EPIPE)
-        } catch {
-            throw Failure(.noMachine, "talk to machine", folders.name, "it ended without an answer")
+        if (try? socket.writeAll(request.line)) != nil, let answer = try? socket.readAll(),
+            let json = try? JSON(parsing: answer)
+        {
+            return json
         }
+        throw failure("it ended without an answer")
     }
 }

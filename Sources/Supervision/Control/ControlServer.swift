@@ -8,7 +8,7 @@ import Values
 final class ControlServer {
     private let listener: Descriptor
     private let loop: EventLoop
-    private var connections: [Int32: ControlConnection] = [:]
+    fileprivate var connections: [ObjectIdentifier: ControlConnection] = [:]
     var onRequest: (ControlRequest, ControlConnection) -> Void = { _, _ in }
 
     init(_ path: String, loop: EventLoop) throws(Failure) {
@@ -28,10 +28,8 @@ final class ControlServer {
         guard raw >= 0 else { return }
         _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
         guard let channel = try? Channel(Descriptor(raw), loop: loop) else { return }
-        let connection = ControlConnection(channel)
-        connections[raw] = connection
-        connection.onRequest = { [unowned self, unowned connection] in onRequest($0, connection) }
-        connection.onClose = { [unowned self] in connections[raw] = nil }
+        let connection = ControlConnection(channel, self)
+        connections[ObjectIdentifier(connection)] = connection
     }
 
     func close() {
@@ -43,25 +41,25 @@ final class ControlServer {
 /// One caller: first a request, then, when it attaches to a stream, the stream's bytes both ways.
 final class ControlConnection {
     private let channel: Channel
+    private unowned let server: ControlServer
     private var buffer = LineBuffer()
     private var stream: ConsoleStream?
     private var closesWhenSent = false
     private var isClosed = false
-    fileprivate var onRequest: (ControlRequest) -> Void = { _ in }
-    fileprivate var onClose: () -> Void = {}
 
-    fileprivate init(_ channel: Channel) {
+    fileprivate init(_ channel: Channel, _ server: ControlServer) {
         self.channel = channel
+        self.server = server
         channel.onBytes = { [unowned self] in take($0) }
         channel.onEnd = { [unowned self] in close() }
         channel.outlet.onEmpty = { [unowned self] in if closesWhenSent { close() } }
     }
 
     private func take(_ bytes: [UInt8]) {
-        if let stream { return stream.onInput(bytes) }
+        if let stream { return stream.typed(bytes, by: channel) }
         for line in buffer.lines(adding: bytes) {
             guard let request = try? JSON(parsing: line) else { return close() }
-            do { onRequest(try request.decode(ControlRequest.self)) } catch {
+            do { server.onRequest(try request.decode(ControlRequest.self), self) } catch {
                 let verb = (error as? ControlRequest.Unknown)?.verb ?? ""
                 answer(ControlAnswer.Outcome(error: "'\(verb)' is nothing that can be asked"))
             }
@@ -86,6 +84,6 @@ final class ControlConnection {
         isClosed = true
         stream?.remove(channel.outlet)
         channel.close()
-        onClose()
+        server.connections[ObjectIdentifier(self)] = nil
     }
 }

@@ -6,12 +6,11 @@ final class QMP {
     private let channel: Channel
     private var buffer = LineBuffer()
     private var count: Int64 = 0
-    private var pending: [Int64: (Result<JSON, QMPError>) -> Void] = [:]
+    private var pending: [Int64: Reply] = [:]
     private(set) var isReady = false
 
-    struct QMPError: Error { var text: String }
+    typealias Reply = (_ result: JSON, _ problem: String?) -> Void
 
-    /// QEMU is up and takes commands.
     var onReady: () -> Void = {}
     var onEvent: (_ name: String, _ data: JSON) -> Void = { _, _ in }
 
@@ -20,9 +19,7 @@ final class QMP {
         channel.onBytes = { [unowned self] in take($0) }
     }
 
-    func execute(
-        _ command: String, _ arguments: JSON? = nil, reply: @escaping (Result<JSON, QMPError>) -> Void = { _ in }
-    ) {
+    func execute(_ command: String, _ arguments: JSON? = nil, reply: @escaping Reply = { _, _ in }) {
         count += 1
         pending[count] = reply
         var message: [String: JSON] = ["execute": .string(command), "id": .integer(count)]
@@ -34,18 +31,14 @@ final class QMP {
         for line in buffer.lines(adding: bytes) {
             guard let message = try? JSON(parsing: line) else { continue }
             if message["QMP"] != nil {
-                execute("qmp_capabilities") { [unowned self] _ in
+                execute("qmp_capabilities") { [unowned self] _, _ in
                     isReady = true
                     onReady()
                 }
             } else if let event = message["event"]?.string {
                 onEvent(event, message["data"] ?? .null)
             } else if let id = message["id"]?.integer, let reply = pending.removeValue(forKey: id) {
-                if let error = message["error"] {
-                    reply(.failure(QMPError(text: error["desc"]?.string ?? error.text)))
-                } else {
-                    reply(.success(message["return"] ?? .null))
-                }
+                reply(message["return"] ?? .null, message["error"].map { $0["desc"]?.string ?? $0.text })
             }
         }
     }
@@ -101,7 +94,6 @@ final class GuestAgent {
         loop.cancel(timer)
         let replies = waiting
         waiting = []
-        isSynchronised = false
         for reply in replies { reply(interfaces) }
     }
 
@@ -118,7 +110,6 @@ final class GuestAgent {
     }
 }
 
-/// An interface as the guest itself sees it.
 package struct GuestInterface: Equatable {
     /// What it has in its place need not be one of Ethernet.
     var mac: MACAddress?

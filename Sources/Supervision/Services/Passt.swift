@@ -9,7 +9,7 @@ package enum Passt {
     private static let patience = Duration.seconds(2)
 
     /// As the one client that it serves, one sees how it ends.
-    package static func works(_ program: String, as user: User?, loop: EventLoop) -> Bool {
+    package static func works(_ program: String, as user: User?, loop: EventLoop) throws -> Bool {
         var template = Array("/tmp/snabbvm-passt-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { return false }
         let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -17,14 +17,15 @@ package enum Passt {
         if let user { chown(folder, user.uid, user.gid) }
         let socket = "\(folder)/socket"
         let silent = Log(verbosity: .quiet, json: false)
-        let passt = Service(
-            .passt(program, [], socket: socket, user), loop: loop, ledger: nil, log: silent)
-        passt.onLoss = { _ in }
-        guard (try? passt.start()) != nil, (try? loop.run(until: passt.isSettled)) != nil else { return false }
+        let passt = Service(.passt(program, [], socket: socket, user), loop: loop, ledger: nil, log: silent)
+        guard (try? passt.start()) != nil else { return false }
+        try loop.run(until: passt.isSettled)
+        // To end well is not enough: it must have listened before.
+        guard passt.isReady else { return false }
         visit(socket, passt, loop)
         let limit = loop.after(patience) { passt.end() }
         defer { loop.cancel(limit) }
-        try? loop.run { passt.isGone }
+        try loop.run { passt.isGone }
         return passt.status == .code(0)
     }
 

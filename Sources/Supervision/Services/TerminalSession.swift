@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Model
 import Planning
@@ -13,7 +12,7 @@ final class TerminalSession {
     private let client: Command
     private let loop: EventLoop
     private let log: Log
-    private let hasTerminal: Bool
+    let hasTerminal: Bool
     private var clientPID: pid_t?
     private var waiting: [(_ problem: String?) -> Void] = []
     /// The user's terminal shows nothing: something else must.
@@ -27,8 +26,6 @@ final class TerminalSession {
         self.loop = loop
         self.log = log
         self.hasTerminal = hasTerminal
-        // Whoever wants to look can ask again.
-        if !hasTerminal { service.plan.restarts.pauses = [] }
         service.onStart = {}
         service.onLine = { line, isError in isError ? line : nil }
         service.onReady = { [unowned self] in

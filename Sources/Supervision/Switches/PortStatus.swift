@@ -40,7 +40,6 @@ package struct PortStatus: Codable, Equatable {
     /// The switch's last words, where it failed.
     var problem: String?
 
-    /// One line a port.
     package static func table(_ ports: [PortStatus]) -> String {
         let heads = [
             "PORT", "GUEST", "DEVICE", "ENGINE", "STATE", "LINK", "RX PACKETS", "RX/s", "RX bit/s", "RX DROPS",

@@ -10,13 +10,11 @@ final class PortSwitch {
     let stream: ConsoleStream
     /// nil where the machine has the device itself.
     private let service: Service?
-    private let engine: any PortEngine
     private let ledger: Ledger
     private let log: Log
     private var reader: (any SwitchReader)?
 
     private var state = PortStatus.State.starting
-    private(set) var hasConnected = false
     private var restarts = 0
     private var problem: String?
     /// The settings that the switch was seen to take.
@@ -36,35 +34,38 @@ final class PortSwitch {
         self.service = service
         self.ledger = ledger
         self.log = log
-        engine = plan.engine.engine
         stream = ConsoleStream(plan.name)
-        if service == nil {
-            state = .passedThrough
-            hasConnected = true
-        }
+        if service == nil { state = .passedThrough }
         service?.onStart = { [unowned self] in
             state = .starting
             reader = plan.engine.makeReader(for: plan, folders)
             log.verbose("\(plan.name): \(self.service?.plan.command.shellText ?? "")")
         }
         service?.onLine = { [unowned self] in read($0, $1) }
-        service?.onLoss = { [unowned self] in lost($0) }
-        tell(
-            "port \(plan.name): \(plan.source) by \(plan.engine.rawValue) (\(plan.driver)), \(plan.guestName) in the machine"
-        )
+        service?.onEnd = { [unowned self] in ended($0) }
+        service?.onLoss = { [unowned self] in
+            restarts += 1
+            let pause = $0.pause ?? .zero
+            log.warning("\(line(of: $0)); it is started again" + (pause == .zero ? "" : " in \(pause)"))
+        }
+        let way = "\(plan.source) by \(plan.engine.rawValue) (\(plan.driver))"
+        tell("port \(plan.name): \(way), \(plan.guestName) in the machine")
     }
+
+    private var engine: any PortEngine { plan.engine.engine }
+    var hasConnected: Bool { service == nil || inForce != nil }
 
     private func tell(_ line: String) { stream.receivedLine(line) }
 
-    // MARK: - Its switch
+    private func note(_ line: String) {
+        tell(line)
+        log.verbose("\(plan.name): \(line)")
+    }
 
     private func read(_ line: String, _ isError: Bool) -> String? {
         guard let (event, said) = reader?.read(line, isError: isError) else { return nil }
         let words = said?.isEmpty == false ? said : nil
-        if let words {
-            tell(words)
-            log.verbose("\(plan.name): \(words)")
-        }
+        if let words { note(words) }
         if let event { take(event) }
         return words
     }
@@ -73,7 +74,6 @@ final class PortSwitch {
         service?.noteChildren()
         switch event {
         case .connected:
-            hasConnected = true
             inForce = inForce ?? plan.settings
             state = .connected
             problem = nil
@@ -95,38 +95,38 @@ final class PortSwitch {
             // Else the next start of the switch would fail by it.
             if let inForce, inForce != plan.settings { write(inForce) }
         }
-        tell("\(event)")
-        log.verbose("\(plan.name): \(event)")
+        note("\(event)")
     }
 
-    private func lost(_ loss: Service.Loss) {
+    private func ended(_ loss: Service.Loss) {
         past = total
         (current, sampled, rates) = (nil, nil, nil)
         state = .down
-        restarts += 1
         problem = loss.cause
-        let words = loss.words.isEmpty ? "" : ": \(loss.words)"
-        let line = "the switch of port \(plan.name) ended (\(loss.status)\(words))"
-        tell(line)
-        let pause = loss.pause ?? .zero
-        log.warning(pause == .zero ? "\(line); it is started again" : "\(line); it is started again in \(pause)")
+        tell(line(of: loss))
     }
 
-    func failure(_ cause: String) -> Failure? { service?.plan.failure(cause) }
+    private func line(of loss: Service.Loss) -> String {
+        let words = loss.words.isEmpty ? "" : ": \(loss.words)"
+        return "the switch of port \(plan.name) ended (\(loss.status)\(words))"
+    }
 
-    // MARK: - Settings
+    /// A port that can't be had ends the start.
+    func fail(_ cause: String) {
+        if let service, let failure = service.plan.failure(cause) { service.onFailure(failure) }
+    }
 
     /// Takes over what a running switch can take; the rest is for the next start.
     func apply(_ settings: PortSettings) {
         let changed = PortKey.table.filter { !$0.isSame(settings, plan.settings) }
-        if changed.isEmpty { return }
-        for row in changed where !row.isLive || !engine.keys.contains(row.name) {
+        let isTaken = { [keys = engine.keys] (row: PortKey) in row.isLive && keys.contains(row.name) }
+        for row in changed where !isTaken(row) {
             log.warning("\(plan.name): a new \(row.name) waits for the machine's next start")
         }
-        guard changed.contains(where: { $0.isLive && engine.keys.contains($0.name) }) else { return }
-        var next = plan
-        for row in PortKey.table where row.isLive { row.take(settings, &next.settings) }
-        write(next.settings)
+        guard changed.contains(where: isTaken) else { return }
+        var next = plan.settings
+        for row in PortKey.table where row.isLive { row.take(settings, &next) }
+        write(next)
     }
 
     private func write(_ settings: PortSettings) {
@@ -141,22 +141,20 @@ final class PortSwitch {
         }
     }
 
-    // MARK: - Counters
-
     private var total: PortCounters { (current ?? PortCounters()).combined(with: past, &+) }
 
-    /// Reads the counters, and what has come since the last time.
+    private func readCounters() {
+        if let pid = service?.pid, let counters = reader?.counters(pid: pid) { current = counters }
+    }
+
     func sample() {
-        guard let pid = service?.pid else { return show() }
-        if let counters = reader?.counters(pid: pid) { current = counters }
+        guard service?.pid != nil else { return show() }
+        readCounters()
         let now = (counters: total, at: ContinuousClock.now)
         if let sampled {
-            let parts = (now.at - sampled.at).components
-            let seconds = Double(parts.seconds) + Double(parts.attoseconds) / 1e18
+            let seconds = max((now.at - sampled.at) / .seconds(1), 0.001)
             let since = now.counters.combined(with: sampled.counters) { $0 >= $1 ? $0 - $1 : 0 }
-            let rate = { (count: UInt64, scale: Double) in
-                UInt64((Double(count) * scale / max(seconds, 0.001)).rounded())
-            }
+            let rate = { (count: UInt64, scale: Double) in UInt64((Double(count) * scale / seconds).rounded()) }
             rates = PortStatus.Rates(
                 rxPackets: rate(since.rxPackets, 1), rxBits: rate(since.rxBytes, 8),
                 txPackets: rate(since.txPackets, 1), txBits: rate(since.txBytes, 8))
@@ -170,7 +168,7 @@ final class PortSwitch {
     }
 
     var status: PortStatus {
-        if let pid = service?.pid, let counters = reader?.counters(pid: pid) { current = counters }
+        readCounters()
         return PortStatus(
             name: plan.name, guestName: plan.guestName, port: plan.source, engine: plan.engine, driver: plan.driver,
             mac: plan.mac, state: state, pid: service?.pid, restarts: restarts, cpu: plan.cpu, node: plan.node,

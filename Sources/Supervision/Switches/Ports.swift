@@ -1,4 +1,3 @@
-import Glibc
 import Host
 import Model
 import Planning
@@ -14,8 +13,6 @@ final class Ports {
     private var watch: FileWatch?
     private var connectLimit: EventLoop.Timer?
     private var isEnding = false
-    /// Before the machine is up, a port that can't be had ends the start.
-    var onFailure: (Failure) -> Void = { _ in }
 
     private static let timeToConnect = Duration.seconds(30)
     private static let sampling = Duration.seconds(1)
@@ -25,7 +22,7 @@ final class Ports {
         self.loop = loop
         self.log = log
         switches = plan.ports.map { port in
-            let service = services.first { $0.plan == plan.service(of: port) }
+            let service = services.first { $0.plan.role == .port && $0.plan.name == port.name }
             return PortSwitch(port, plan.folders, service, ledger: ledger, log: log)
         }
     }
@@ -37,7 +34,7 @@ final class Ports {
         if switches.isEmpty { return }
         connectLimit = loop.after(Ports.timeToConnect) { [unowned self] in
             let problem = "it did not connect to the machine in \(Ports.timeToConnect.components.seconds) s"
-            if let failure = switches.first(where: { !$0.hasConnected })?.failure(problem) { onFailure(failure) }
+            switches.first { !$0.hasConnected }?.fail(problem)
         }
         if let path = plan.portsFile {
             watch = FileWatch(path, loop: loop) { [unowned self] in reread(path) }

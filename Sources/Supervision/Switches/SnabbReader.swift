@@ -22,16 +22,12 @@ final class SnabbReader: SwitchReader {
         guard !isError, let message = try? JSON(parsing: line), let name = message["event"]?.string else {
             return (nil, line)
         }
-        switch name {
-        case "connected": return (.connected, nil)
-        case "up": return (.up, nil)
-        case "down": return (.down, nil)
-        case "disconnected": return (.disconnected, nil)
-        case "applied": return (.applied, nil)
-        case "hugepage": return (.hugepageAdded, nil)
-        case "refused": return (.refused(message["reason"]?.string ?? "no reason given"), nil)
-        default: return (nil, line)
-        }
+        let events: [String: SwitchEvent] = [
+            "connected": .connected, "up": .up, "down": .down, "disconnected": .disconnected, "applied": .applied,
+            "hugepage": .hugepageAdded, "refused": .refused(message["reason"]?.string ?? "no reason given"),
+        ]
+        if let event = events[name] { return (event, nil) }
+        return (nil, line)
     }
 
     func counters(pid: Int32) -> PortCounters? {

@@ -2,7 +2,7 @@ import Model
 import Planning
 
 /// What a port's program has to tell.
-package enum SwitchEvent: Equatable {
+enum SwitchEvent: Equatable {
     /// It has the machine's socket.
     case connected
     /// The guest's driver works with it: frames flow.
@@ -17,7 +17,7 @@ package enum SwitchEvent: Equatable {
 }
 
 /// The programs' words and counters, each in its own way.
-package protocol SwitchReader: AnyObject {
+protocol SwitchReader: AnyObject {
     /// A line of its output or errors: an event, or something for the log, or neither.
     func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?)
     func counters(pid: Int32) -> PortCounters?

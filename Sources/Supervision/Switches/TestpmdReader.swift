@@ -24,12 +24,11 @@ final class TestpmdReader: SwitchReader {
 
     /// `  RX-packets: 12   RX-missed: 0   RX-bytes:  345` below a headline that names the port.
     private func readCounters(_ line: String) {
-        if let headline = line.split(separator: " ").firstIndex(of: "statistics"), line.contains("####") {
-            let words = line.split(separator: " ")
-            port = words.count > headline + 3 ? Int(words[headline + 3]) ?? -1 : -1
+        let words = line.split(separator: " ")
+        if let headline = words.firstIndex(of: "statistics"), line.contains("####") {
+            port = words.dropFirst(headline + 3).first.flatMap { Int($0) } ?? -1
         }
         guard port == machinePort else { return }
-        let words = line.split(separator: " ")
         for (key, value) in zip(words, words.dropFirst()) {
             guard let number = UInt64(value) else { continue }
             switch key {
@@ -39,7 +38,7 @@ final class TestpmdReader: SwitchReader {
             case "TX-packets:": shown.rxPackets = number
             case "TX-bytes:": shown.rxBytes = number
             case "TX-errors:": shown.rxDrops = number
-            default: continue
+            default: break
             }
         }
     }

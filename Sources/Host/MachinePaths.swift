@@ -4,6 +4,15 @@ import System
 import Values
 
 extension MachinePaths {
+    /// From the folder and the environment in which the launcher was started.
+    package init(_ arguments: Arguments, uid: UInt32) {
+        var absolute = arguments
+        for field in [\Arguments.runFolder, \.scratch, \.cache, \.state] {
+            absolute[keyPath: field] = arguments[keyPath: field].map(Files.absolute)
+        }
+        self.init(absolute: absolute, uid: uid, runtimeFolder: Environment.current["XDG_RUNTIME_DIR"])
+    }
+
     /// One machine at a time has a --state folder, whatever the machines' names are: its lock, while it is held. A new
     /// folder stays only if something comes to be in it.
     package func lockState(_ ledger: Ledger) throws(Failure) -> Descriptor? {
