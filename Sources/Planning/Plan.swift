@@ -55,11 +55,6 @@ package struct Plan: Encodable, Equatable {
 }
 
 extension Plan {
-    /// The switch of a port; none where the machine has the device itself.
-    package func service(of port: PortPlan) -> ServicePlan? {
-        services.first { $0.role == .port && $0.name == port.name }
-    }
-
     /// The plan as a script: what would be done, in order, each command as it would be typed.
     package var shellText: String {
         var lines = ["# What snabbvm would do for machine '\(name)'. Nothing has been touched."]

@@ -22,7 +22,7 @@ struct PortSwitchTests {
             settings: PortSettings(), socket: "\(scratch.path)/socket", settingsFile: "\(scratch.path)/settings")
         let command = Command(program: "/bin/sh", arguments: ["-c", "echo no such tap >&2; exit 1"])
         let service = Service(
-            .portSwitch(port, command, attempts: 2, leavesProgram: false), loop: loop, ledger: ledger, log: log)
+            .portSwitch(port, command, attempts: 2), loop: loop, ledger: ledger, log: log)
         var failure: Failure?
         service.onFailure = { failure = $0 }
         let folders = MachinePaths(absolute: Arguments(), uid: 0, runtimeFolder: nil)
