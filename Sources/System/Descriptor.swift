@@ -1,10 +1,19 @@
 import CLinux
 import Glibc
+import Values
 
 /// A descriptor for arrays, optionals and closures, which can't hold what is closed once.
 package final class HeldDescriptor {
-    let descriptor: Descriptor
+    package let descriptor: Descriptor
     package init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
+
+    /// A file that must be there, or be made; the failure says what it was opened for.
+    package init(opening path: String, _ flags: Int32, _ kind: FailureKind, _ operation: String) throws(Failure) {
+        do throws(Errno) { descriptor = try Descriptor.open(path, flags) } catch {
+            throw Failure(kind, operation, path, error)
+        }
+    }
+
     package var raw: Int32 { descriptor.raw }
     package func writeAll(_ bytes: [UInt8]) throws(Errno) { try descriptor.writeAll(bytes) }
 }

@@ -116,38 +116,39 @@ import Testing
         let odd: JSON = ["mediaType": .string(Self.manifestType), "digest": .string(text), "size": 1]
         expectRefused("without a sha256 digest") { try index(odd).manifest(tag: nil) }
         let manifest = JSON.object(["layers": .array([odd])]).text
-        expectRefused("without a sha256 digest") { try OCIManifest(Array(manifest.utf8), path: "x") }
+        expectRefused("without a sha256 digest") { try OCILayout(path: "x").layers(manifest: Array(manifest.utf8)) }
     }
 
     @Test func readsLayersTopmostFirst() throws {
         let text = JSON.object(["schemaVersion": 2, "layers": .array([entry("a"), entry("b")])]).text
-        let layers = try OCIManifest(Array(text.utf8), path: "x").layers
+        let layers = try OCILayout(path: "x").layers(manifest: Array(text.utf8))
         #expect(layers.map(\.digest.description) == [digest("b"), digest("a")])
         for text in ["{}", "[]", "{\"layers\":[]}", "{\"layers\":7}"] {
-            expectRefused("its manifest has no layers") { try OCIManifest(Array(text.utf8), path: "x") }
+            expectRefused("its manifest has no layers") { try OCILayout(path: "x").layers(manifest: Array(text.utf8)) }
         }
-        expectRefused("not JSON") { try OCIManifest([], path: "x") }
+        expectRefused("not JSON") { try OCILayout(path: "x").layers(manifest: []) }
         let negative = JSON.object([
             "layers": [["mediaType": "x", "digest": .string(digest("a")), "size": -1]]
         ]).text
-        expectRefused("without a sha256 digest") { try OCIManifest(Array(negative.utf8), path: "x") }
+        expectRefused("without a sha256 digest") { try OCILayout(path: "x").layers(manifest: Array(negative.utf8)) }
         let many = JSON.object(["layers": .array(Array(repeating: entry("a"), count: 1001))]).text
-        expectRefused("more than 1000") { try OCIManifest(Array(many.utf8), path: "x") }
+        expectRefused("more than 1000") { try OCILayout(path: "x").layers(manifest: Array(many.utf8)) }
     }
 
     @Test func readsDockerArchives() throws {
-        let archive = { (text: String) in try DockerArchive(Array(text.utf8), path: "disk.tar") }
-        let one = try archive(#"[{"Config": "c.json", "RepoTags": null, "Layers": ["a/layer.tar", "b/layer.tar"]}]"#)
-        #expect(try one.layers(tag: nil) == ["b/layer.tar", "a/layer.tar"])
-        expectRefused("no tags") { try one.layers(tag: "1") }
-        let two = try archive(
-            #"[{"RepoTags": ["disk:12"], "Layers": ["a"]}, {"RepoTags": ["disk:13"], "Layers": ["b"]}]"#)
-        #expect(try two.layers(tag: "13") == ["b"])
-        #expect(try two.layers(tag: "disk:12") == ["a"])
-        expectRefused("it holds several images: disk:12, disk:13") { try two.layers(tag: nil) }
-        expectRefused("did you mean disk:12?") { try two.layers(tag: "disk:11") }
-        for text in ["{}", "7", #"[{"RepoTags": []}]"#] { expectRefused("no list of images") { try archive(text) } }
-        expectRefused("no layers") { try archive("[]").layers(tag: nil) }
+        let layers = { (text: String, tag: String?) in
+            try OCILayout(path: "disk.tar").layers(dockerManifest: Array(text.utf8), tag: tag)
+        }
+        let one = #"[{"Config": "c.json", "RepoTags": null, "Layers": ["a/layer.tar", "b/layer.tar"]}]"#
+        #expect(try layers(one, nil) == ["b/layer.tar", "a/layer.tar"])
+        expectRefused("no tags") { try layers(one, "1") }
+        let two = #"[{"RepoTags": ["disk:12"], "Layers": ["a"]}, {"RepoTags": ["disk:13"], "Layers": ["b"]}]"#
+        #expect(try layers(two, "13") == ["b"])
+        #expect(try layers(two, "disk:12") == ["a"])
+        expectRefused("it holds several images: disk:12, disk:13") { try layers(two, nil) }
+        expectRefused("did you mean disk:12?") { try layers(two, "disk:11") }
+        for text in ["{}", "7", #"[{"RepoTags": []}]"#] { expectRefused("no list of images") { try layers(text, nil) } }
+        expectRefused("no layers") { try layers("[]", nil) }
     }
 
     /// An archive's words end on a terminal.
@@ -175,8 +176,8 @@ import Testing
                 case 0:
                     let found = try OCIIndex(mutated, path: "x").manifest(tag: round % 2 == 0 ? nil : "1")
                     #expect(found.blobPath.utf8.count == 77)
-                case 1: _ = try OCIManifest(mutated, path: "x")
-                default: _ = try DockerArchive(mutated, path: "x").layers(tag: nil)
+                case 1: _ = try OCILayout(path: "x").layers(manifest: mutated)
+                default: _ = try OCILayout(path: "x").layers(dockerManifest: mutated, tag: nil)
                 }
             } catch {
                 #expect(error.kind == .image)

@@ -20,18 +20,13 @@ final class Arrival {
 
     @discardableResult
     func advance() throws -> Digesting {
-        let digesting = try digesting ?? begin()
+        if self.digesting == nil { try worker.checkSpace(part) }
+        let digesting = try self.digesting ?? Digesting(worker, part.file.raw, expected?.algorithm ?? .sha256, of: part)
+        self.digesting = digesting
         if head == nil, part.frontier >= DiskHead.size || part.isWhole { try look() }
         digesting.tell(part.frontier)
         unpacking?.tell(part.frontier)
         return digesting
-    }
-
-    private func begin() throws -> Digesting {
-        try worker.checkSpace(part)
-        let begun = try Digesting(worker, part.file.raw, expected?.algorithm ?? .sha256, of: part)
-        digesting = begun
-        return begun
     }
 
     /// Looks what the file is: a page that a server sends in its place is told from a disk before gigabytes have come.
@@ -59,12 +54,6 @@ final class Arrival {
         (digesting, unpacking, head) = (nil, nil, nil)
     }
 
-    /// Nothing of it is kept.
-    func discard() {
-        reset()
-        PartialFile.remove(part.path)
-    }
-
     func finish() throws {
         let digesting = try advance()
         let length = part.length ?? 0
@@ -74,7 +63,6 @@ final class Arrival {
         let digest = try digesting.wait()
         if let expected { try worker.compare(digest, expected) }
         if let unpacking { return try unpacking.publish(digest, part.record.validators, packer: head?.packer) }
-        try worker.publish(
-            part.path, begun: part.record.begun, record: worker.record(part.record.validators, digest))
+        try worker.publish(part.path, begun: part.record.begun, part.record.validators, digest)
     }
 }

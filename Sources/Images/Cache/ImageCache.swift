@@ -29,6 +29,12 @@ package struct ImageCache {
         package var stem: String
         package var record: Record
         package var path: String
+
+        /// What was only in memory when the host crashed may be lost.
+        var isTrusted: Bool {
+            let size = (try? Files.status(path)).map { UInt64($0.st_size) }
+            return size == record.image.fileSize && (record.boot == nil || record.boot == PartialFile.boot)
+        }
     }
 
     package let folder: String
@@ -60,7 +66,7 @@ package struct ImageCache {
 
     /// nil where another has it, and is not waited for.
     func lock(_ stem: String, waits: () -> Bool = { false }) throws(Failure) -> Lock? {
-        let path = lockPath(stem)
+        let path = "\(folder)/\(stem).lock"
         var madeFolders: [String] = []
         do throws(Errno) {
             while true {
@@ -93,17 +99,12 @@ package struct ImageCache {
         return (start.isEmpty ? "image" : start) + "-" + hexadecimal(stableDigest("image", source) >> 32, digits: 8)
     }
 
-    func lockPath(_ stem: String) -> String { "\(folder)/\(stem).lock" }
     func partPath(_ stem: String) -> String { "\(folder)/\(stem).part" }
     func newPath(_ stem: String) -> String { "\(folder)/\(stem).new" }
 
     // MARK: - Finished images
 
     package static let diskSuffix = ".disk"
-
-    func diskPath(_ stem: String, version: UInt64) -> String {
-        "\(folder)/\(stem)-\(hexadecimal(version >> 32, digits: 8))\(ImageCache.diskSuffix)"
-    }
 
     static func read<Record: Decodable>(_ path: String) -> Record? {
         FileTree().text(path).flatMap { try? JSON(parsing: $0).decode(Record.self) }
@@ -151,9 +152,7 @@ package struct ImageCache {
     package func remove(_ entry: Entry) throws(Failure) {
         do throws(Errno) {
             let file = try Descriptor.open(entry.path, O_RDONLY)
-            guard try file.tryLock() else {
-                throw Errno(code: EBUSY)
-            }
+            guard try file.tryLock() else { throw .busy }
             // The record first: without one it is no image.
             for path in [recordPath(entry.path), entry.path] { try Errno.check { unlink(path) } }
         } catch {
@@ -167,13 +166,11 @@ package struct ImageCache {
 
     /// Held by who uses the image, so that nobody removes it.
     package static func hold(_ path: String) throws(Failure) -> HeldDescriptor {
-        do throws(Errno) {
-            let file = try Descriptor.open(path, O_RDONLY)
-            try Errno.check { flock(file.raw, LOCK_SH) }
-            return HeldDescriptor(file)
-        } catch {
+        let file = try HeldDescriptor(opening: path, O_RDONLY, .image, "open")
+        do throws(Errno) { try Errno.check { flock(file.raw, LOCK_SH) } } catch {
             throw Failure(.image, "open", path, error)
         }
+        return file
     }
 
     // MARK: - Those on their way
@@ -234,13 +231,5 @@ package struct ImageCache {
         let key = stem.suffix(9)
         guard key.count == 9, key.first == "-", key.dropFirst().allSatisfy(\.isHexDigit) else { return nil }
         return String(stem)
-    }
-}
-
-extension ImageCache.Entry {
-    /// What was only in memory when the host crashed may be lost.
-    var isTrusted: Bool {
-        let size = (try? Files.status(path)).map { UInt64($0.st_size) }
-        return size == record.image.fileSize && (record.boot == nil || record.boot == PartialFile.boot)
     }
 }

@@ -3,14 +3,20 @@ import Model
 import System
 import Values
 
+/// Where an image is: a disk to be used as it is, or what must be fetched or unpacked first.
+package enum ImageLocation: Equatable {
+    case disk(String)
+    case fetch(FetchRequest)
+}
+
 /// Finds images by what a user calls them.
 package struct ImageFinder {
-    package var files = FileFinder()
-    package var demoFolder: String
+    package let files: FileFinder
+    private let demoFolder: String
     /// Lists of names for images, the last word last.
-    package var catalogs: [String] = []
+    private let catalogs: [String]
     /// Where fetched images are kept.
-    package var cache = ""
+    private let cache: String
 
     package init(files: FileFinder = FileFinder(), demoFolder: String, catalogs: [String] = [], cache: String = "") {
         self.files = files
@@ -33,15 +39,7 @@ package struct ImageFinder {
         }
         return path
     }
-}
 
-/// Where an image is: a disk to be used as it is, or what must be fetched or unpacked first.
-package enum ImageLocation: Equatable {
-    case disk(String)
-    case fetch(FetchRequest)
-}
-
-extension ImageFinder {
     /// Files come before names of the list, which could be given to any.
     package func locate(_ name: String, _ arguments: Arguments, _ facts: HostFacts) throws(Failure) -> ImageLocation {
         if name == "demo" { return .disk(try demo()) }
@@ -50,7 +48,7 @@ extension ImageFinder {
             source: .file(name), cache: cache, cacheIsDefault: arguments.cache == nil, web: arguments.web,
             checksum: arguments.checksum, format: arguments.format, member: arguments.member,
             maxSize: arguments.maxSize?.bytes, worker: facts.privileges.qemuUser, qemuImg: qemuImg,
-            gpgv: Files.findProgram("gpgv", path: Environment.current["PATH"] ?? ""))
+            gpgv: Files.findProgram("gpgv"))
         request.web.headers = []
         for text in arguments.web.headers { request.web.headers += try headers(text) }
         if let file = arguments.web.caCertificates {

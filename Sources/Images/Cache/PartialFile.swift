@@ -45,7 +45,7 @@ package final class PartialFile {
 
     package let path: String
     private(set) var record: Record
-    let file: Descriptor
+    let file: HeldDescriptor
     /// The host has crashed since: what was not synced may be lost.
     let isOfOtherBoot: Bool
     private var unsaved: UInt64 = 0
@@ -62,15 +62,11 @@ package final class PartialFile {
     /// `trustsCrash` says that a digest is going to be compared, so that bytes written before a crash may be tried.
     init(_ path: String, source: String, trustsCrash: Bool) throws(Failure) {
         self.path = path
-        do throws(Errno) {
-            file = try Descriptor.open(path, O_RDWR | O_CREAT | O_NOFOLLOW)
-        } catch {
-            throw Failure(.host, "write", path, error)
-        }
+        file = try HeldDescriptor(opening: path, O_RDWR | O_CREAT | O_NOFOLLOW, .host, "write")
         let boot = PartialFile.boot
         record = Record(source: source, boot: boot, begun: Files.timeNow)
         guard let found: Record = ImageCache.read(path + ".json"),
-            let status = try? file.status(), found.source == source, found.boot == boot || trustsCrash,
+            let status = try? file.descriptor.status(), found.source == source, found.boot == boot || trustsCrash,
             found.present.end <= UInt64(status.st_size),
             found.validators.length ?? 0 <= UInt64(Int64.max)
         else {
@@ -99,7 +95,7 @@ package final class PartialFile {
     func setDigest(_ state: DigestState) { record.digest = state }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Failure) {
-        do throws(Errno) { try file.write(bytes, at: offset) } catch {
+        do throws(Errno) { try file.descriptor.write(bytes, at: offset) } catch {
             throw Failure(.host, "write", path, error, remedy: "choose another place with --cache")
         }
         record.present.insert(offset..<offset + UInt64(bytes.count))
@@ -124,13 +120,6 @@ package final class PartialFile {
         // However long the record is, keeping it takes a twentieth of the time at most.
         let end = ContinuousClock.now
         nextSave = end + max(.milliseconds(4), (end - start) * 20)
-    }
-
-    /// Gives a file the time that was promised for it.
-    static func stamp(_ descriptor: Int32, _ time: Int64) throws(Errno) {
-        let one = timespec(tv_sec: Int(time / 1_000_000_000), tv_nsec: Int(time % 1_000_000_000))
-        let both = [one, one]
-        try Errno.check { futimens(descriptor, both) }
     }
 
     static func remove(_ path: String) {

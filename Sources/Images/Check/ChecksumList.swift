@@ -1,4 +1,5 @@
 import Model
+import Values
 
 /// A file of digests as distributions publish them beside their images: SHA256SUMS, CHECKSUM, image.qcow2.sha256.
 struct ChecksumList {
@@ -7,8 +8,8 @@ struct ChecksumList {
         /// Without the `./` that some tools put before it; nil where the file has a digest and no name.
         var name: String?
 
-        init(_ digest: Digest, _ bytes: ArraySlice<UInt8>) {
-            let name = withoutDot(String(decoding: bytes, as: UTF8.self))
+        init(_ digest: Digest, _ text: Substring) {
+            let name = withoutDot(String(text))
             self.digest = digest
             self.name = name.isEmpty || name == "-" ? nil : name
         }
@@ -28,7 +29,9 @@ struct ChecksumList {
         var text = text
         for line in Self.lines(text.withUTF8 { Array($0.prefix(Self.mostBytes)) })
         where line.count <= Self.longestLine && entries.count < Self.mostEntries {
-            if let entry = Self.entry(line) { entries.append(entry) }
+            let text = String(decoding: line, as: UTF8.self).trimmed
+            guard !text.hasPrefix("#"), let entry = Self.hexFirst(text) ?? Self.tagFirst(text) else { continue }
+            entries.append(entry)
         }
     }
 
@@ -36,9 +39,9 @@ struct ChecksumList {
     /// contradicts itself, since either of its words could be the wrong one.
     func digest(for name: String) -> Digest? {
         let wanted = Self.withoutDot(name)
-        let last = Self.lastPart(wanted)
+        let last = "/" + (wanted.split(separator: "/").last ?? "")
         var matches = entries.filter { $0.name == wanted }
-        if matches.isEmpty { matches = entries.filter { $0.name.map(Self.lastPart) == last } }
+        if matches.isEmpty { matches = entries.filter { $0.name.map { "/\($0)".hasSuffix(last) } == true } }
         // A digest alone is about whatever it lies beside; among names it could be about anything.
         if matches.isEmpty, entries.allSatisfy({ $0.name == nil }) { matches = entries }
         for algorithm in [DigestAlgorithm.sha512, .sha256] {
@@ -52,25 +55,12 @@ struct ChecksumList {
         name.hasPrefix("./") ? String(name.dropFirst(2)) : name
     }
 
-    private static func lastPart(_ name: String) -> String {
-        name.lastIndex(of: "/").map { String(name[name.index(after: $0)...]) } ?? name
-    }
-
-    private static func entry(_ line: ArraySlice<UInt8>) -> Entry? {
-        let line = line.trimmed
-        guard let first = line.first, first != UInt8(ascii: "#") else { return nil }
-        return hexFirst(line) ?? tagFirst(line)
-    }
-
     /// `HEX  name`, `HEX *name`, `HEX  -`, `HEX`.
-    private static func hexFirst(_ line: ArraySlice<UInt8>) -> Entry? {
-        let digits = line.prefix(while: \.isHexDigit)
-        var rest = line.dropFirst(digits.count)
-        guard rest.first.map(\.isBlank) ?? true, let digest = Digest(hex: String(decoding: digits, as: UTF8.self))
-        else { return nil }
-        rest = rest.drop(while: \.isBlank)
-        if rest.first == UInt8(ascii: "*") { rest = rest.dropFirst() }
-        return Entry(digest, rest)
+    private static func hexFirst(_ line: String) -> Entry? {
+        let digits = line.prefix { !$0.isWhitespace }
+        guard let digest = Digest(hex: digits) else { return nil }
+        let name = line.dropFirst(digits.count).drop(while: \.isWhitespace)
+        return Entry(digest, name.hasPrefix("*") ? name.dropFirst() : name)
     }
 
     private static let tags: [String: DigestAlgorithm] = [
@@ -78,48 +68,32 @@ struct ChecksumList {
     ]
 
     /// `SHA512 (name) = HEX` of BSD, `SHA2-512(name)= HEX` of OpenSSL.
-    private static func tagFirst(_ line: ArraySlice<UInt8>) -> Entry? {
-        guard let open = line.firstIndex(of: UInt8(ascii: "(")), let close = line.lastIndex(of: UInt8(ascii: ")")),
-            open < close, let algorithm = tags[String(decoding: line[..<open].trimmed, as: UTF8.self).uppercased()]
+    private static func tagFirst(_ line: String) -> Entry? {
+        guard let open = line.firstIndex(of: "("), let close = line.lastIndex(of: ")"), open < close,
+            let algorithm = tags[String(line[..<open]).trimmed.uppercased()]
         else { return nil }
-        let rest = line[(close + 1)...].trimmed
-        guard rest.first == UInt8(ascii: "="),
-            let digest = Digest(algorithm, hex: String(decoding: rest.dropFirst().trimmed, as: UTF8.self))
-        else { return nil }
-        return Entry(digest, line[open + 1..<close])
+        let rest = String(line[close...].dropFirst()).trimmed
+        guard rest.hasPrefix("="), let digest = Digest(algorithm, hex: String(rest.dropFirst()).trimmed) else {
+            return nil
+        }
+        return Entry(digest, line[open..<close].dropFirst())
     }
+
+    static let signedMark = "-----BEGIN PGP SIGNED MESSAGE-----"
 
     /// The lines of a text, or of its signed part if there is one: what stands around that part, nobody vouches for.
     private static func lines(_ bytes: [UInt8]) -> [ArraySlice<UInt8>] {
         let mark: [UInt8] = [0xef, 0xbb, 0xbf]
-        var rest = bytes.starts(with: mark) ? bytes.dropFirst(mark.count) : bytes[...]
-        var all: [ArraySlice<UInt8>] = []
-        while !rest.isEmpty, all.count < 4 * mostEntries {
-            var line = rest.prefix { $0 != UInt8(ascii: "\n") }
-            rest = rest.dropFirst(line.count + 1)
-            if line.last == UInt8(ascii: "\r") { line = line.dropLast() }
-            all.append(line)
-        }
-        let start = all.firstIndex { $0.starts(with: "-----BEGIN PGP SIGNED MESSAGE-----".utf8) }
+        let rest = bytes.starts(with: mark) ? bytes.dropFirst(mark.count) : bytes[...]
+        let most = 4 * mostEntries
+        let split = rest.split(separator: 0x0a, maxSplits: most, omittingEmptySubsequences: false).prefix(most)
+        let all = split.map { $0.last == UInt8(ascii: "\r") ? $0.dropLast() : $0 }
+        let start = all.firstIndex { $0.starts(with: signedMark.utf8) }
         guard let start else { return all }
         // After the armor's own headers and an empty line, up to the signature.
         let content = all[start...].drop { !$0.isEmpty }.prefix { line in
             !line.starts(with: "-".utf8) || line.starts(with: "- ".utf8)
         }
         return content.map { $0.starts(with: "- ".utf8) ? $0.dropFirst(2) : $0 }
-    }
-}
-
-extension UInt8 {
-    fileprivate var isBlank: Bool { self == 0x20 || self == 0x09 }
-
-    fileprivate var isHexDigit: Bool { Character(UnicodeScalar(self)).isHexDigit }
-}
-
-extension ArraySlice<UInt8> {
-    fileprivate var trimmed: ArraySlice<UInt8> {
-        var part = drop(while: \.isBlank)
-        while part.last?.isBlank == true { part.removeLast() }
-        return part
     }
 }

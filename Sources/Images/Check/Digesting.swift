@@ -23,9 +23,7 @@ package struct Digester {
     package init(_ algorithm: DigestAlgorithm, from kept: DigestState? = nil) throws(Failure) {
         self.algorithm = algorithm
         state = [UInt8](repeating: 0, count: Int(CDIGEST_STATE))
-        if let why = cload_crypto() {
-            throw Failure(.host, "load", "libcrypto", String(cString: why), remedy: "apt-get install libssl3")
-        }
+        try Failure.refuse(cload_crypto(), "libcrypto", package: "libssl3")
         if let kept, kept.algorithm == algorithm, let bytes = [UInt8](hexadecimal: kept.state),
             bytes.count == state.count, cdigest_is_sound(algorithm.kind, bytes, kept.offset)
         {

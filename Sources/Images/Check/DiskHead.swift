@@ -7,13 +7,11 @@ package struct DiskHead {
 
     package init(_ bytes: [UInt8]) { self.bytes = bytes }
 
-    private func has(_ magic: [UInt8], at place: Int = 0) -> Bool {
-        bytes.count >= place + magic.count && bytes[place..<place + magic.count].elementsEqual(magic)
+    private func has(_ magic: some Sequence<UInt8>, at place: Int = 0) -> Bool {
+        bytes.dropFirst(place).starts(with: magic)
     }
 
-    private func has(_ magic: String, at place: Int = 0) -> Bool { has(Array(magic.utf8), at: place) }
-
-    var isISO: Bool { has("CD001", at: 32769) }
+    var isISO: Bool { has("CD001".utf8, at: 32769) }
 
     private static let magics: [(place: Int, magic: [UInt8])] = [
         (0, Array("QFI".utf8) + [0xfb]), (0, Array("KDMV".utf8)), (0, Array("COWD".utf8)), (0, Array("vhdxfile".utf8)),
@@ -29,7 +27,7 @@ package struct DiskHead {
 
     /// It names the files that have the data, which could be any: in words, or in a VMDK without data of its own.
     var isDescriptor: Bool {
-        has("# Disk DescriptorFile") || has("KDMV") && has([UInt8](repeating: 0, count: 8), at: 12)
+        has("# Disk DescriptorFile".utf8) || has("KDMV".utf8) && has([UInt8](repeating: 0, count: 8), at: 12)
     }
 
     /// qcow2 with its data in another file, as a bit of its header says.
@@ -42,21 +40,16 @@ package struct DiskHead {
 
     private static let packers: [(place: Int, magic: [UInt8], name: String)] = [
         (0, [0x1f, 0x8b], "gzip"), (0, [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0], "xz"), (0, [0x28, 0xb5, 0x2f, 0xfd], "zstd"),
-        (0, Array("BZh".utf8), "bzip2"), (0, [0x50, 0x4b, 3, 4], "zip"), (0, sevenZip, "7z"),
+        (0, Array("BZh".utf8), "bzip2"), (0, [0x50, 0x4b, 3, 4], "zip"),
+        (0, [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c], "7z"),
         (0, [0x04, 0x22, 0x4d, 0x18], "lz4"), (257, Array("ustar".utf8), "tar"),
     ]
-    private static let sevenZip: [UInt8] = [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c]
 
     /// What it is packed with.
     var packer: String? {
         if let found = Self.packers.first(where: { has($0.magic, at: $0.place) }) { return found.name }
         return isLZMA ? "lzma" : nil
     }
-
-    /// Its list of contents is at the end.
-    var needsSeeking: Bool { has(Self.sevenZip) }
-
-    var isGzip: Bool { has([0x1f, 0x8b]) }
 
     /// LZMA alone has no magic number, but few values that its first 13 bytes can have.
     private var isLZMA: Bool {

@@ -39,9 +39,7 @@ extension FetchWorker {
             throw address == nil ? Failure(.checksum, "read", place, Errno.notFound) : missing
         }
         if let keyring = request.keyring {
-            list = try Signature(keyring, gpgv: request.gpgv, loop: loop).verified(list, named: shown) { suffix in
-                try text(address?.adding(suffix).text ?? place + suffix)
-            }
+            list = try signed(list, by: keyring, named: shown) { try text(address?.adding($0).text ?? place + $0) }
         }
         let digests = ChecksumList(String(decoding: list, as: UTF8.self))
         guard let digest = digests.digest(for: request.fileName) else {
@@ -59,27 +57,28 @@ extension FetchWorker {
 
     /// A small file from anywhere; nil where there is none.
     private func text(_ place: String) throws -> [UInt8]? {
-        let path = ImageURL(place).map { $0.scheme == "file" ? $0.path : nil } ?? place
-        if let path {
+        let url = ImageURL(place)
+        guard let address = url, address.scheme != "file" else {
+            let path = url?.path ?? place
             do throws(Errno) { return try Files.read(path, limit: FetchWorker.longestText) } catch {
                 if error == .notFound { return nil }
                 throw Failure(.checksum, "read", path, error)
             }
         }
-        guard let address = ImageURL(place) else { return nil }
         var failures = 0
         while true {
             let (content, failure) = try ask(address)
             guard let failure else { return content }
             if failure.isMissing { return nil }
             failures += 1
-            let limit =
-                cache.newest(stem, of: request.shown) == nil ? request.web.attempts : min(2, request.web.attempts)
-            guard failure.isPassing, failures < limit else {
+            let most = cache.newest(stem, of: request.shown) == nil ? Int.max : 2
+            guard failure.isPassing, failures < min(most, request.web.attempts) else {
                 let final = Failure(.fetch, "fetch", address.shown, failure.words, remedy: failure.remedy)
                 throw failure.isAbsence && failure.isPassing ? Absence(failure: final) as any Error : final
             }
-            try pause(request.web.sleep + request.web.tick * Double(failures - 1))
+            var isOver = false
+            loop.after(.seconds(request.web.sleep + request.web.tick * Double(failures - 1))) { isOver = true }
+            try loop.run { isOver }
         }
     }
 

@@ -21,7 +21,7 @@ struct PartitionTable {
         if entries.isEmpty { return .bootSector }
         let finding = entries.contains { $0.type == protective } ? table.checkGPT() : table.checkMBR(entries)
         // A hybrid ISO boots as a CD whatever the table says that it has for USB sticks.
-        if case .broken = finding, table.isISO { return .bootSector }
+        if case .broken = finding, DiskHead(head).isISO { return .bootSector }
         return finding
     }
 
@@ -31,8 +31,6 @@ struct PartitionTable {
     private static let protective: UInt8 = 0xee
     /// Tools round the last partition up to a cylinder or leave the second GPT header out, and such disks boot.
     private static let tolerance: UInt64 = 1 << 20
-
-    private var isISO: Bool { head.count >= 32774 && head[32769..<32774].elementsEqual("CD001".utf8) }
 
     private func littleEndian(_ offset: Int, _ count: Int) -> UInt64 {
         head[offset..<offset + count].reversed().reduce(0) { $0 << 8 | UInt64($1) }

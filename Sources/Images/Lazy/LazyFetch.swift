@@ -53,8 +53,6 @@ extension FetchWorker {
 
     // MARK: - Looking whether it can be done
 
-    private static let probeSize: UInt64 = 64 << 10
-
     /// Looks whether a machine can boot from the file while it comes, and takes its first bytes.
     private func probe(_ address: ImageURL, _ known: Validators?) throws -> (Validators, [UInt8])? {
         let refuse = { (why: String) -> (Validators, [UInt8])? in
@@ -69,7 +67,7 @@ extension FetchWorker {
         if about.head.status == 200, about.head.fields["accept-ranges"]?.lowercased() != "bytes" {
             return refuse("its server sends no parts of a file")
         }
-        let size = FetchWorker.probeSize
+        let size: UInt64 = 64 << 10
         let request = try WebRequest(address, in: try web(), range: (0, size), conditions: conditions)
         var bytes: [UInt8] = []
         request.onHead = { $0.status == 206 }
@@ -84,8 +82,7 @@ extension FetchWorker {
         guard let range = head.contentRange, let total = range.total, range.range.lowerBound == 0 else {
             return refuse("its server does not say how long it is")
         }
-        var validators = head.validators
-        validators.length = total
+        let validators = head.validators
         if validators.condition == nil { return refuse("its server does not say when the file is changed") }
         return (validators, Array(bytes.prefix(Int(min(total, range.range.upperBound)))))
     }
@@ -123,7 +120,7 @@ extension FetchWorker {
             throw Failure(.host, "write", part.path, error)
         }
         let server = try NBDServer(request, file: part.file.raw, length: length, loop: loop)
-        let transfer = Transfer(self, address, web: try web(), into: part, known: nil)
+        let transfer = Transfer(self, address, web: try web(), into: part, isLazy: true)
         let digesting = try Digesting(self, part.file.raw, expected?.algorithm ?? .sha256, of: part)
         server.isThere = { part.present.contains($0) }
         server.onWait = transfer.want
@@ -131,7 +128,7 @@ extension FetchWorker {
             digesting.tell(part.frontier)
             server.serve()
         }
-        try transfer.startLazily()
+        try transfer.start()
         try announce()
         switch try transfer.wait() {
         case .whole where part.isWhole: break
@@ -145,7 +142,7 @@ extension FetchWorker {
         let (validators, begun) = (part.record.validators, part.record.begun)
         do {
             if let expected { try compare(digest, expected) }
-            try publish(part.path, begun: begun, record: record(validators, digest))
+            try publish(part.path, begun: begun, validators, digest)
         } catch let failure as Failure where [.checksum, .image].contains(failure.kind) {
             PartialFile.remove(part.path)
             say(.failed(failure))

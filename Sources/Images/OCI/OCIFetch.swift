@@ -13,12 +13,6 @@ struct OCIFetch {
     private static let diskFolder = "disk"
     private static let longestText: UInt64 = 8 << 20
 
-    /// A layer by its name in the archive or layout, and its digest where the image tells it.
-    private struct Layer {
-        var name: String
-        var digest: Digest?
-    }
-
     func run(_ known: ImageCache.Entry?, _ expected: Digest?) throws {
         if let expected {
             // A folder has no digest, and what is in it has its own.
@@ -33,8 +27,8 @@ struct OCIFetch {
         let validators = Validators(etag: "\"\(version)\"")
         if let known, known.record.validators == validators { return try worker.use(known, nil) }
         var removed: [String] = []
-        for layer in layers {
-            if try take(layer, validators, &removed) { return }
+        for (name, digest) in layers {
+            if try take(name, digest, validators, &removed) { return }
             if removed.contains("\(OCIFetch.diskFolder)/") { break }
         }
         throw Failure(
@@ -42,7 +36,8 @@ struct OCIFetch {
             remedy: "give an image made as a containerDisk")
     }
 
-    private func layers() throws -> (layers: [Layer], version: String) {
+    /// Each layer's name in the archive or layout, and its digest where the image tells it.
+    private func layers() throws -> (layers: [(name: String, digest: Digest?)], version: String) {
         guard let index = try text("index.json") else {
             guard let list = try text("manifest.json") else {
                 throw Failure(
@@ -53,18 +48,15 @@ struct OCIFetch {
                     .image, "use image", path, "it is an unpacked archive of docker save",
                     remedy: "give the archive itself")
             }
-            let names = try DockerArchive(list, path: path).layers(tag: tag)
-            return (names.map { Layer(name: $0) }, names.joined(separator: " ") + (try fileMark()))
+            let names = try OCILayout(path: path).layers(dockerManifest: list, tag: tag)
+            // Names of layers are no digests in all archives.
+            let (status, _) = try ImageInspection.open(path)
+            let mark = "\(status.st_size) \(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
+            return (names.map { ($0, nil) }, "\(names.joined(separator: " ")) \(mark)")
         }
         let found = try OCIIndex(index, path: path).manifest(tag: tag, read: blob)
-        let layers = try OCIManifest(try blob(found), path: path).layers
-        return (layers.map { Layer(name: $0.blobPath, digest: $0.digest) }, found.digest.hex)
-    }
-
-    /// Names of layers are no digests in all archives.
-    private func fileMark() throws(Failure) -> String {
-        let (status, _) = try ImageInspection.open(path)
-        return " \(status.st_size) \(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
+        let layers = try OCILayout(path: path).layers(manifest: try blob(found))
+        return (layers.map { ($0.blobPath, $0.digest) }, found.digest.hex)
     }
 
     private func blob(_ descriptor: OCIDescriptor) throws -> [UInt8] {
@@ -93,7 +85,7 @@ struct OCIFetch {
 
     private func extract(_ member: String, as suffix: String, most: UInt64?) throws -> String {
         let archive = try worker.open(path)
-        let isGzip = try ImageInspection.open(path).1.isGzip
+        let isGzip = try ImageInspection.open(path).1.packer == "gzip"
         let request = UnpackRequest(member: member, isExact: true, maxSize: most, isGzip: isGzip)
         let unpacking = try Unpacking(worker, archive.raw, request, suffix: suffix)
         unpacking.tellEnd(archive.size)
@@ -105,16 +97,17 @@ struct OCIFetch {
     }
 
     /// The disk of a layer into the cache; false where it has none.
-    private func take(_ layer: Layer, _ validators: Validators, _ removed: inout [String]) throws -> Bool {
+    private func take(
+        _ name: String, _ digest: Digest?, _ validators: Validators, _ removed: inout [String]
+    ) throws -> Bool {
         let isFolder = Files.isFolder(path)
-        let place = isFolder ? "\(path)/\(layer.name)" : try extract(layer.name, as: ".layer", most: nil)
+        let place = isFolder ? "\(path)/\(name)" : try extract(name, as: ".layer", most: nil)
         defer { if !isFolder { unlink(place) } }
         let (status, head) = try ImageInspection.open(place)
         let file = try worker.open(place)
         let request = UnpackRequest(worker.request, head, folder: OCIFetch.diskFolder, excluded: removed)
         let unpacking = try Unpacking(worker, file.raw, request)
-        let found = try unpacking.take(
-            whole: file, UInt64(status.st_size), layer.digest, validators, packer: "oci")
+        let found = try unpacking.take(whole: file, UInt64(status.st_size), digest, validators, packer: "oci")
         removed += unpacking.removed
         return found
     }

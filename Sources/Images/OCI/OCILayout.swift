@@ -39,17 +39,6 @@ struct OCIDescriptor: Equatable {
         ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"]
             .contains(mediaType)
     }
-
-    /// The digest becomes a path, so it is sha256 as the specification writes it, in lower case, or nothing.
-    fileprivate init?(_ json: JSON) {
-        guard let text = json["digest"]?.string, text.hasPrefix("sha256:"), text == text.lowercased(),
-            let digest = Digest(.sha256, hex: text.dropFirst(7)), let size = json["size"]?.integer, size >= 0,
-            let mediaType = json["mediaType"]?.string
-        else { return nil }
-        self.digest = digest
-        self.size = UInt64(size)
-        self.mediaType = mediaType
-    }
 }
 
 /// index.json of a layout, or an index that it names: the manifests of several images or platforms.
@@ -62,13 +51,13 @@ struct OCIIndex {
     }
 
     private let entries: [Entry]
-    private let source: OCISource
+    private let source: OCILayout
 
     private static let deepest = 4
 
     /// `path` is for words about it.
     init(_ bytes: [UInt8], path: String) throws(Failure) {
-        source = OCISource(path: path)
+        source = OCILayout(path: path)
         let json = try source.json(bytes)
         entries = try source.list(json["manifests"], "its index has no list of manifests").map { json in
             let notes = json["annotations"]
@@ -89,7 +78,7 @@ struct OCIIndex {
         let fitting = try fitting(candidates, architecture)
         guard tag == nil, Set(fitting.map(\.descriptor.digest)).count > 1 else { return fitting[0].descriptor }
         // Without a tag it is the only one, or what every container tool takes.
-        let latest = fitting.filter { !OCISource.matching("latest", [$0.entry], \.names).isEmpty }
+        let latest = fitting.filter { !OCILayout.matching("latest", [$0.entry], \.names).isEmpty }
         guard let only = latest.first, latest.allSatisfy({ $0.descriptor == only.descriptor }) else {
             throw source.severalTags(fitting.map(\.entry.names))
         }
@@ -119,103 +108,88 @@ struct OCIIndex {
         let exact = candidates.filter { $0.platform == platform }
         var fitting: [(entry: Entry, descriptor: OCIDescriptor)] = []
         for entry in exact.isEmpty ? candidates.filter({ $0.platform == nil }) : exact {
-            guard let descriptor = OCIDescriptor(entry.json) else {
-                throw source.unusable("its index names a blob without a sha256 digest, size and type")
-            }
+            let descriptor = try source.descriptor(entry.json, "its index names a blob")
             if descriptor.isIndex || descriptor.isManifest { fitting.append((entry, descriptor)) }
         }
         if !fitting.isEmpty { return fitting }
         let others = Set(candidates.compactMap(\.platform)).subtracting(["unknown/unknown", platform]).sorted()
-        let only = others.isEmpty ? "" : ", only for \(OCISource.short(others))"
+        let only = others.isEmpty ? "" : ", only for \(OCILayout.short(others))"
         throw source.unusable("it holds no image for \(platform)\(only)")
     }
 }
 
-/// One image: its layers.
-struct OCIManifest {
-    /// Topmost first: what a later layer has goes over what an earlier one has.
-    let layers: [OCIDescriptor]
-
-    init(_ bytes: [UInt8], path: String) throws(Failure) {
-        let source = OCISource(path: path)
-        let json = try source.json(bytes)
-        var layers: [OCIDescriptor] = []
-        for layer in try source.list(json["layers"], "its manifest has no layers") {
-            guard let descriptor = OCIDescriptor(layer) else {
-                throw source.unusable("its manifest names a layer without a sha256 digest, size and type")
-            }
-            layers.append(descriptor)
-        }
-        if layers.isEmpty { throw source.unusable("its manifest has no layers") }
-        self.layers = layers.reversed()
-    }
-}
-
-/// manifest.json of what `docker save` writes.
-struct DockerArchive {
-    private struct Image {
-        var tags: [String]
-        var layers: [String]
-    }
-
-    private let images: [Image]
-    private let source: OCISource
-
-    init(_ bytes: [UInt8], path: String) throws(Failure) {
-        source = OCISource(path: path)
-        let nothing = "its manifest.json is no list of images"
-        var images: [Image] = []
-        for image in try source.list(try source.json(bytes), nothing) {
-            let layers = try source.list(image["Layers"], nothing).compactMap(\.string)
-            images.append(Image(tags: image["RepoTags"]?.array?.compactMap(\.string) ?? [], layers: layers))
-        }
-        self.images = images
-    }
-
-    /// The archive's names of the layers, topmost first; only to be compared with the names of its members, since
-    /// they could be any path.
-    func layers(tag: String?) throws(Failure) -> [String] {
-        var candidates = images
-        if let tag {
-            candidates = try source.tagged(tag, images, \.tags)
-        } else if images.count > 1 {
-            candidates = OCISource.matching("latest", images, \.tags)
-            if candidates.count != 1 { throw source.severalTags(images.map(\.tags)) }
-        }
-        guard let image = candidates.first, !image.layers.isEmpty else { throw source.unusable("it has no layers") }
-        return image.layers.reversed()
-    }
-}
-
-/// Where the JSON comes from, for words about it.
-private struct OCISource {
-    var path: String
+/// A layout or an archive, by its path, which is for words about it: what its JSON says of layers.
+struct OCILayout {
+    let path: String
 
     private static let most = 1000
 
-    func json(_ bytes: [UInt8]) throws(Failure) -> JSON {
+    /// The layers of one image, topmost first: what a later layer has goes over what an earlier one has.
+    func layers(manifest bytes: [UInt8]) throws(Failure) -> [OCIDescriptor] {
+        let nothing = "its manifest has no layers"
+        var layers: [OCIDescriptor] = []
+        for layer in try list(try json(bytes)["layers"], nothing) {
+            layers.append(try descriptor(layer, "its manifest names a layer"))
+        }
+        if layers.isEmpty { throw unusable(nothing) }
+        return layers.reversed()
+    }
+
+    /// Of the manifest.json of what `docker save` writes: the archive's names of the layers, topmost first; only to be
+    /// compared with the names of its members, since they could be any path.
+    func layers(dockerManifest bytes: [UInt8], tag: String?) throws(Failure) -> [String] {
+        let nothing = "its manifest.json is no list of images"
+        var images: [(tags: [String], layers: [String])] = []
+        for image in try list(try json(bytes), nothing) {
+            let layers = try list(image["Layers"], nothing).compactMap(\.string)
+            images.append((image["RepoTags"]?.array?.compactMap(\.string) ?? [], layers))
+        }
+        var candidates = images
+        if let tag {
+            candidates = try tagged(tag, images) { $0.tags }
+        } else if images.count > 1 {
+            candidates = Self.matching("latest", images) { $0.tags }
+            if candidates.count != 1 { throw severalTags(images.map { $0.tags }) }
+        }
+        guard let image = candidates.first, !image.layers.isEmpty else { throw unusable("it has no layers") }
+        return image.layers.reversed()
+    }
+
+    // MARK: - Parts of it
+
+    /// The digest becomes a path, so it is sha256 as the specification writes it, in lower case, or nothing.
+    fileprivate func descriptor(_ json: JSON, _ what: String) throws(Failure) -> OCIDescriptor {
+        guard let text = json["digest"]?.string, text.hasPrefix("sha256:"), text == text.lowercased(),
+            let digest = Digest(.sha256, hex: text.dropFirst(7)), let size = json["size"]?.integer, size >= 0,
+            let mediaType = json["mediaType"]?.string
+        else { throw unusable("\(what) without a sha256 digest, size and type") }
+        return OCIDescriptor(digest: digest, size: UInt64(size), mediaType: mediaType)
+    }
+
+    fileprivate func json(_ bytes: [UInt8]) throws(Failure) -> JSON {
         do throws(JSONSyntaxError) { return try JSON(parsing: bytes) } catch {
             throw unusable("a part of it is \(error)")
         }
     }
 
-    func list(_ json: JSON?, _ otherwise: String) throws(Failure) -> [JSON] {
+    fileprivate func list(_ json: JSON?, _ otherwise: String) throws(Failure) -> [JSON] {
         guard let values = json?.array else { throw unusable(otherwise) }
         if values.count > Self.most { throw unusable("it lists more than \(Self.most) parts") }
         return values
     }
 
-    func unusable(_ cause: String, _ remedy: String? = nil) -> Failure {
+    fileprivate func unusable(_ cause: String, _ remedy: String? = nil) -> Failure {
         Failure(.image, "use image", path, cause, remedy: remedy)
     }
 
     /// Those named exactly so; else those whose full name, `localhost/disk:1`, ends in this tag.
-    static func matching<Item>(_ tag: String, _ items: [Item], _ names: (Item) -> [String]) -> [Item] {
+    fileprivate static func matching<Item>(_ tag: String, _ items: [Item], _ names: (Item) -> [String]) -> [Item] {
         let exact = items.filter { names($0).contains(tag) }
         return exact.isEmpty ? items.filter { names($0).contains { $0.hasSuffix(":\(tag)") } } : exact
     }
 
-    func tagged<Item>(_ tag: String, _ items: [Item], _ names: (Item) -> [String]) throws(Failure) -> [Item] {
+    fileprivate func tagged<Item>(_ tag: String, _ items: [Item], _ names: (Item) -> [String]) throws(Failure) -> [Item]
+    {
         let matching = Self.matching(tag, items, names)
         if !matching.isEmpty { return matching }
         let there = Self.tags(items.map(names))
@@ -225,7 +199,7 @@ private struct OCISource {
             near.map { "did you mean \($0)?" })
     }
 
-    func severalTags(_ names: [[String]]) -> Failure {
+    fileprivate func severalTags(_ names: [[String]]) -> Failure {
         let there = Self.tags(names)
         return there.isEmpty
             ? unusable("it holds several images, and they have no tags")
@@ -237,7 +211,7 @@ private struct OCISource {
         Set(names.compactMap { $0.min { $0.utf8.count < $1.utf8.count } }.map { String($0.prefix(128)) }).sorted()
     }
 
-    static func short(_ names: [String]) -> String {
+    fileprivate static func short(_ names: [String]) -> String {
         let more = names.count > 10 ? " and \(names.count - 10) more" : ""
         return names.prefix(10).joined(separator: ", ") + more
     }

@@ -31,7 +31,7 @@ package final class FetchWorker {
             }
             return 0
         } catch {
-            let failure = Failure.from(error, "fetch", request.shown)
+            let failure = (error as? Absence)?.failure ?? Failure.from(error, "fetch", request.shown)
             say(.failed(failure))
             return failure.kind.rawValue
         }
@@ -102,16 +102,12 @@ package final class FetchWorker {
     /// A disk as it is, which need not be in the cache.
     private func checkFile(_ path: String) throws {
         let inspection = try ImageInspection(path, format: request.format, qemuImg: request.qemuImg, loop: loop)
-        do {
-            if let expected = try expectedDigest() { try compare(file: path, expected) }
-        } catch let absence as Absence { throw absence.failure }
+        if let expected = try expectedDigest() { try compare(file: path, expected) }
         say(.ready(try inspection.finish()))
     }
 
     func open(_ path: String) throws(Failure) -> HeldDescriptor {
-        do throws(Errno) { return HeldDescriptor(try Descriptor.open(path, O_RDONLY | O_NOCTTY)) } catch {
-            throw Failure(.image, "read image", path, error)
-        }
+        try HeldDescriptor(opening: path, O_RDONLY | O_NOCTTY, .image, "read image")
     }
 
     func use(_ entry: ImageCache.Entry, _ expected: Digest?) throws {
@@ -131,7 +127,8 @@ package final class FetchWorker {
     }
 
     private func fallBack(to entry: ImageCache.Entry, _ expected: Digest?, _ failure: Failure) throws {
-        say(.warning("\(failure.line); taking the one that was fetched \(entry.age)"))
+        let age = Elapsed.age(since: entry.record.fetched, now: Files.timeNow)
+        say(.warning("\(failure.line); taking the one that was fetched \(age)"))
         try use(entry, expected)
     }
 
@@ -140,12 +137,6 @@ package final class FetchWorker {
         let digesting = try Digesting(self, file.raw, expected.algorithm)
         digesting.tellEnd(file.size)
         try compare(try digesting.wait(), expected, "nothing boots")
-    }
-
-    func pause(_ seconds: Double) throws {
-        var isOver = false
-        loop.after(.seconds(seconds)) { isOver = true }
-        try loop.run { isOver }
     }
 
     // MARK: - By URL
@@ -172,7 +163,8 @@ package final class FetchWorker {
                 try fallBack(to: known, expected, failure)
             }
         } catch let failure as Failure where failure.kind != .fetch {
-            arrival.discard()
+            arrival.reset()
+            PartialFile.remove(part.path)
             // What the host lost when it crashed is not the server's fault.
             if failure.kind == .checksum, part.isOfOtherBoot { return try fetch(address, known, expected) }
             throw failure
@@ -180,7 +172,7 @@ package final class FetchWorker {
     }
 
     func tell(_ state: FetchProgress.State, _ part: PartialFile, always: Bool = false) {
-        guard always || meter.isDue else { return }
+        guard always || meter.isDue() else { return }
         say(.progress(FetchProgress(state: state, done: part.present.count, total: part.length, rate: meter.rate)))
     }
 
@@ -204,55 +196,51 @@ package final class FetchWorker {
         let unpacking = try Unpacking(self, file.raw, UnpackRequest(request, head))
         unpacking.onWritten = { [self] in
             meter.add(Int(clamping: $0) - Int(clamping: meter.count))
-            if meter.isDue { say(.progress(FetchProgress(state: .unpacking, done: $0, rate: meter.rate))) }
+            if meter.isDue() { say(.progress(FetchProgress(state: .unpacking, done: $0, rate: meter.rate))) }
         }
         try unpacking.take(whole: file, UInt64(status.st_size), expected, validators, packer: head.packer)
     }
 
     // MARK: - Into the cache
 
-    func inspect(_ path: String) throws -> DiskImage {
-        do {
-            return try ImageInspection(path, format: request.format, qemuImg: request.qemuImg, loop: loop).finish()
-        } catch var failure as Failure {
-            failure.subject = request.shown
-            throw failure
-        }
-    }
-
-    func record(
-        _ validators: Validators, _ digest: Digest?, packer: String? = nil, member: String? = nil
-    ) -> ImageCache.Record {
-        ImageCache.Record(
-            source: request.shown, validators: validators, digest: digest, packer: packer, member: member,
-            image: DiskImage.placeholder, fetched: Files.timeNow, boot: PartialFile.boot, checkedBy: checkedBy)
-    }
-
     /// The name of this state of the file, which must be known before the digest is.
     func diskPath(_ validators: Validators, begun: Int64) -> String {
         let mark = [validators.etag, validators.lastModified, validators.length.map(String.init)]
         let version = stableDigest("version", mark.compactMap(\.self).joined(separator: "\0"), "\(begun)")
-        return cache.diskPath(stem, version: version)
+        return "\(cache.folder)/\(stem)-\(hexadecimal(version >> 32, digits: 8))\(ImageCache.diskSuffix)"
     }
 
-    /// Gives the finished file its name, and tells of it; then makes sure of what is only in memory yet.
+    /// Gives the finished file its name, and tells of it; then makes sure of what is only in memory yet. What was
+    /// unpacked says from what, and has another digest that follows it.
     func publish(
-        _ path: String, begun: Int64, record: ImageCache.Record, _ digesting: Digesting? = nil
+        _ path: String, begun: Int64, _ validators: Validators, _ digest: Digest?, packer: String? = nil,
+        member: String? = nil, _ digesting: Digesting? = nil
     ) throws {
+        var record = ImageCache.Record(
+            source: request.shown, validators: validators, digest: digest, packer: packer, member: member,
+            image: DiskImage.placeholder, fetched: Files.timeNow, boot: PartialFile.boot, checkedBy: checkedBy)
         // A machine's disk keeps the name that it was told.
         if !isServing, try isThere(record) {
             unlink(path)
             return
         }
-        var record = record
-        record.image = try inspect(path)
+        do {
+            record.image = try ImageInspection(
+                path, format: request.format, qemuImg: request.qemuImg, loop: loop
+            ).finish()
+        } catch var failure as Failure {
+            failure.subject = request.shown
+            throw failure
+        }
         record.image.path = diskPath(record.validators, begun: begun)
         (record.image.source, record.image.modified, record.image.served) = (request.shown, begun, nil)
         record.image.digest = record.digest?.description
         try cache.write(record, for: record.image.path)
         let file = try open(path)
+        // The time that was promised for it.
+        let time = timespec(tv_sec: Int(begun / 1_000_000_000), tv_nsec: Int(begun % 1_000_000_000))
         do throws(Errno) {
-            try PartialFile.stamp(file.raw, begun)
+            try Errno.check { futimens(file.raw, [time, time]) }
             try Errno.check { rename(path, record.image.path) }
         } catch {
             throw Failure(.host, "rename to", record.image.path, error)
@@ -285,10 +273,6 @@ extension HeldDescriptor {
     var size: UInt64 { UInt64(max(0, lseek(raw, 0, SEEK_END))) }
 }
 
-extension ImageCache.Entry {
-    fileprivate var age: String { Elapsed.age(since: record.fetched, now: Files.timeNow) }
-}
-
 /// How much comes in a second.
 struct Meter {
     private(set) var rate: UInt64 = 4 << 20
@@ -308,12 +292,10 @@ struct Meter {
     }
 
     /// Often enough for eyes.
-    var isDue: Bool {
-        mutating get {
-            let now = ContinuousClock.now
-            guard now - told >= .milliseconds(200) else { return false }
-            told = now
-            return true
-        }
+    mutating func isDue() -> Bool {
+        let now = ContinuousClock.now
+        guard now - told >= .milliseconds(200) else { return false }
+        told = now
+        return true
     }
 }

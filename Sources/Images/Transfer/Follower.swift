@@ -15,8 +15,6 @@ class Follower {
     private var lastWords = ""
     private var told: UInt64 = 0
     private var sent: UInt64 = 0
-    private var isWhole = false
-    private var hasSentEnd = false
 
     /// Somebody killed it, or the kernel did for want of memory: what it worked on is as good as before.
     struct WasKilled: Error { var words: String }
@@ -69,21 +67,17 @@ class Follower {
 
     /// The file is whole.
     func tellEnd(_ length: UInt64) {
-        told = length
-        isWhole = true
-        flush()
+        for word in [length, .max] { send(word) }
     }
 
     private func flush() {
-        if outlet.isWaiting || hasEnded { return }
-        if told > sent {
-            sent = told
-            outlet.send(withUnsafeBytes(of: told.littleEndian) { Array($0) })
-        }
-        if isWhole, !outlet.isWaiting, !hasSentEnd {
-            hasSentEnd = true
-            outlet.send([UInt8](repeating: 0xff, count: 8))
-        }
+        if told > sent, !outlet.isWaiting { send(told) }
+    }
+
+    private func send(_ word: UInt64) {
+        if hasEnded { return }
+        sent = word
+        outlet.send(withUnsafeBytes(of: word.littleEndian) { Array($0) })
     }
 
     func stop() {
@@ -155,4 +149,12 @@ extension Command {
 func sayMessage(_ message: JSON) {
     let bytes = Array("\(message.text)\n".utf8)
     _ = bytes.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+}
+
+extension Failure {
+    /// A library that could not be loaded, and why; the package of Debian that has it.
+    static func refuse(_ why: UnsafePointer<CChar>?, _ library: String, package: String) throws(Failure) {
+        guard let why else { return }
+        throw Failure(.host, "load", library, String(cString: why), remedy: "apt-get install \(package)")
+    }
 }

@@ -42,7 +42,7 @@ final class Transfer {
     private var saving: EventLoop.Timer?
     private var outcome: Outcome?
     private var servesRanges = true
-    private var hasAnswer = false
+    private var hasAnswer: Bool
     /// Why an answer was cut off.
     private var oddity: String?
     private var splitting = Splitting()
@@ -53,17 +53,23 @@ final class Transfer {
     /// What was there is worth nothing: it begins anew.
     var onReset: () throws -> Void = {}
 
-    /// Fetches only what it is asked for, and the rest when nobody asks.
-    private var isLazy = false
+    /// Fetches only what it is asked for, and the rest when nobody asks. It was seen already that the part's record is
+    /// what the server has, and that the server serves ranges.
+    private let isLazy: Bool
     private var wanted: [Range<UInt64>] = []
     private var lastWanted: Range<UInt64>?
 
-    init(_ worker: FetchWorker, _ address: ImageURL, web: Web, into part: PartialFile, known: Validators?) {
+    init(
+        _ worker: FetchWorker, _ address: ImageURL, web: Web, into part: PartialFile, known: Validators? = nil,
+        isLazy: Bool = false
+    ) {
         self.worker = worker
         self.address = address
         self.part = part
         self.known = known
         self.web = web
+        self.isLazy = isLazy
+        hasAnswer = isLazy
         most = part.present.count
     }
 
@@ -72,17 +78,11 @@ final class Transfer {
 
     func start() throws {
         if address.isFTP { return try askFTP() }
-        if part.isWhole {
+        if part.isWhole, !hasAnswer {
             // It can only be asked about by what tells it from others.
             if part.record.validators.condition != nil { return try askAgain() }
             try begin(anew: Validators())
         }
-        try next()
-    }
-
-    /// The part's record is what the server has, and the server serves ranges: that was seen already.
-    func startLazily() throws {
-        (isLazy, hasAnswer) = (true, true)
         try next()
     }
 
@@ -110,18 +110,12 @@ final class Transfer {
     private func askAgain() throws {
         // A byte of it: not every server that signs addresses lets others ask without content.
         let request = try WebRequest(address, in: web, range: (0, 1), patience: patience)
-        let connection = Connection(0, nil)
-        connection.request = request
-        connections = [connection]
         request.onHead = { _ in false }
         request.onEnd = { [self, unowned request] failure in
-            connections = []
             if let failure { return try recover(from: failure) }
             let head = request.head
             guard [200, 206].contains(head.status) else { return try recover(from: WebFailure(status: head.status)) }
-            var now = head.validators
-            now.length = head.status == 206 ? head.contentRange?.total : request.contentLength
-            if now.isSameFile(as: part.record.validators) { return try finish(.whole) }
+            if head.validators.isSameFile(as: part.record.validators) { return try finish(.whole) }
             try begin(anew: Validators())
             try next()
         }
@@ -132,7 +126,7 @@ final class Transfer {
         let request = try WebRequest(address, in: web, headOnly: true, patience: patience)
         request.onEnd = { [self, unowned request] failure in
             if let failure { return try recover(from: failure) }
-            var now = Validators(lastModified: request.head.fields["last-modified"], length: request.contentLength)
+            var now = request.head.validators
             now.isDateStrong = now.lastModified != nil
             if let known, now.length != nil, now.isSameFile(as: known) { return try finish(.notModified) }
             if part.present.count > 0, now.lastModified == nil || !now.isSameFile(as: part.record.validators) {
@@ -156,10 +150,7 @@ final class Transfer {
     }
 
     /// The first answer tells what the server can do.
-    private var allowed: Int {
-        if !hasAnswer { return 1 }
-        return isLazy ? 3 : splitting.connections
-    }
+    private var allowed: Int { !hasAnswer ? 1 : isLazy ? 3 : splitting.connections }
 
     private func nextConnection() -> Connection? {
         guard let length = part.length else {
@@ -229,8 +220,7 @@ final class Transfer {
     }
 
     private func acceptWhole(_ head: WebRequest.Head, _ connection: Connection) throws -> Bool {
-        var now = head.validators
-        now.length = connection.request?.contentLength
+        let now = head.validators
         // A server may do so now and then; the machine needs just the part.
         if isLazy, now.isSameFile(as: part.record.validators) {
             oddity = "the server sends no parts of the file any more"
@@ -255,12 +245,11 @@ final class Transfer {
     }
 
     private func acceptPart(_ head: WebRequest.Head, _ connection: Connection) throws -> Bool {
-        var now = head.validators
-        now.length = head.contentRange?.total
+        let now = head.validators
+        let isSame = now.isSameFile(as: part.record.validators)
         guard let range = head.contentRange?.range, range.lowerBound == connection.position,
-            now.isSameFile(as: part.record.validators) || part.present.count == 0 && connections.count == 1
+            isSame || part.present.count == 0 && connections.count == 1
         else {
-            let isSame = now.isSameFile(as: part.record.validators)
             note(
                 isSame ? "the server answers with another range than asked for: beginning again" : Transfer.wasChanged)
             servesRanges = false
@@ -304,14 +293,15 @@ final class Transfer {
     private func end(_ connection: Connection, _ failure: WebFailure?) throws {
         guard connections.contains(where: { $0 === connection }), outcome == nil else { return }
         connections.removeAll { $0 === connection }
-        let status = connection.request?.head.status ?? 0
-        if !address.isFTP, status == 304, connection.isConditional { return try finish(.notModified) }
-        if !address.isFTP, failure == nil, status == 416 {
+        // FTP's numbers are others.
+        let status = address.isFTP ? 0 : connection.request?.head.status ?? 0
+        if status == 304, connection.isConditional { return try finish(.notModified) }
+        if failure == nil, status == 416 {
             try begin(anew: Validators())
-            return try recover(from: WebFailure("the server has less of it than it announced", isPassing: true))
+            return try recover(from: WebFailure(words: "the server has less of it than it announced", isPassing: true))
         }
         if let failure { return try recover(from: failure) }
-        if !address.isFTP, ![0, 200, 206].contains(status) { return try recover(from: WebFailure(status: status)) }
+        if ![0, 200, 206].contains(status) { return try recover(from: WebFailure(status: status)) }
         if hasAnswer, part.length == nil, connection.limit == nil {
             // An answer without a length is over when it is over.
             part.setLength(connection.position)
@@ -319,12 +309,12 @@ final class Transfer {
         let goal = connection.limit ?? part.length ?? connection.position
         if hasAnswer, connection.position < goal {
             defer { oddity = nil }
-            return try recover(from: WebFailure(oddity ?? "it came shorter than announced", isPassing: true))
+            return try recover(from: WebFailure(words: oddity ?? "it came shorter than announced", isPassing: true))
         }
         if !hasAnswer {
             failures += 1
             if failures > 3 {
-                return try recover(from: WebFailure("the server's answers make no sense", isPassing: false))
+                return try recover(from: WebFailure(words: "the server's answers make no sense", isPassing: false))
             }
         }
         try next()
@@ -359,7 +349,7 @@ final class Transfer {
         loop.cancel(retry)
         retry = loop.after(.seconds(wait)) { [unowned self] in
             retry = nil
-            if address.isFTP { try askFTP() } else if part.isWhole, !hasAnswer { try askAgain() } else { try next() }
+            try start()
         }
     }
 

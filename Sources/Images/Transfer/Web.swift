@@ -6,7 +6,7 @@ import Values
 
 /// libcurl in the one loop: many requests at once over connections that are used again.
 final class Web {
-    fileprivate let multi: OpaquePointer
+    private let multi: UnsafeMutableRawPointer
     fileprivate let settings: WebSettings
     fileprivate let loop: EventLoop
     private var timer: EventLoop.Timer?
@@ -15,11 +15,9 @@ final class Web {
     fileprivate var thrown: (any Error)?
 
     init(_ settings: WebSettings, loop: EventLoop) throws(Failure) {
-        if let why = cload_curl() {
-            throw Failure(.host, "load", "libcurl", String(cString: why), remedy: "apt-get install libcurl4")
-        }
+        try Failure.refuse(cload_curl(), "libcurl", package: "libcurl4")
         guard let made = ccurl_multi() else { throw Failure(.host, "set up", "libcurl", "out of memory") }
-        multi = OpaquePointer(made)
+        multi = made
         self.settings = settings
         self.loop = loop
         let context = Unmanaged.passUnretained(self).toOpaque()
@@ -35,14 +33,14 @@ final class Web {
             }, context)
     }
 
-    deinit { ccurl_multi_free(UnsafeMutableRawPointer(multi)) }
+    deinit { ccurl_multi_free(multi) }
 
     /// At the loop's next turn, since libcurl may be on the stack, which then takes neither a new request nor one away.
     fileprivate func start(_ request: WebRequest) {
         loop.after(.zero) { [self] in
             if request.isOver { return }
             running[request.easy] = request
-            ccurl_multi_add(UnsafeMutableRawPointer(multi), request.easy)
+            ccurl_multi_add(multi, request.easy)
         }
     }
 
@@ -52,7 +50,7 @@ final class Web {
 
     private func remove(_ request: WebRequest) {
         guard running.removeValue(forKey: request.easy) != nil else { return }
-        ccurl_multi_remove(UnsafeMutableRawPointer(multi), request.easy)
+        ccurl_multi_remove(multi, request.easy)
     }
 
     private func watch(_ socket: curl_socket_t, _ what: Int32) {
@@ -79,9 +77,9 @@ final class Web {
     }
 
     private func act(_ socket: curl_socket_t, _ events: Int32) throws {
-        ccurl_multi_act(UnsafeMutableRawPointer(multi), socket, events)
+        ccurl_multi_act(multi, socket, events)
         var result = CURLE_OK
-        while let easy = ccurl_multi_ended(UnsafeMutableRawPointer(multi), &result) {
+        while let easy = ccurl_multi_ended(multi, &result) {
             guard let request = running[easy] else { continue }
             remove(request)
             if thrown == nil { try request.end(result) }
@@ -99,8 +97,12 @@ final class WebRequest {
     struct Head {
         var status = 0
         var fields: [String: String] = [:]
+        /// How much content is to come in this answer.
+        fileprivate var contentLength: UInt64?
+
         var validators: Validators {
-            var result = Validators(etag: fields["etag"], lastModified: fields["last-modified"])
+            let length = status == 206 ? contentRange?.total : contentLength
+            var result = Validators(etag: fields["etag"], lastModified: fields["last-modified"], length: length)
             if let modified = fields["last-modified"].map({ ccurl_date($0) }), modified > 0 {
                 result.isDateStrong = modified < fields["date"].map { ccurl_date($0) } ?? modified
             }
@@ -110,9 +112,7 @@ final class WebRequest {
         /// `bytes 0-99/1000`
         var contentRange: (range: Range<UInt64>, total: UInt64?)? {
             guard let words = fields["content-range"]?.split(separator: " "), words.count == 2, words[0] == "bytes"
-            else {
-                return nil
-            }
+            else { return nil }
             let parts = words[1].split(separator: "/")
             let ends = parts.first.map { $0.split(separator: "-").map { UInt64($0) } } ?? []
             let most = UInt64(Int64.max)
@@ -230,12 +230,6 @@ final class WebRequest {
         web.cancel(self)
     }
 
-    /// How much content the server says is to come in this answer.
-    var contentLength: UInt64? {
-        let length = ccurl_offset(easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T)
-        return length < 0 ? nil : UInt64(length)
-    }
-
     private func setHeaders(_ lines: [String]) {
         ccurl_set_list(easy, CURLOPT_HTTPHEADER, nil)
         ccurl_list_free(list)
@@ -278,6 +272,7 @@ final class WebRequest {
         hasHead = true
         head.status = Int(ccurl_number(easy, CURLINFO_RESPONSE_CODE))
         head.fields = fields
+        head.contentLength = UInt64(exactly: ccurl_offset(easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T))
         let time = ccurl_offset(easy, CURLINFO_FILETIME_T)
         if address.isFTP, time >= 0 { head.fields["last-modified"] = "\(time)" }
     }
@@ -330,7 +325,9 @@ struct WebFailure: Error {
     var isAbsence = true
     /// The server is there, and the file is not.
     var isMissing = false
+}
 
+extension WebFailure {
     fileprivate init(_ code: CURLcode, easy: UnsafeMutableRawPointer) {
         words = String(cString: ccurl_error(code))
         isPassing = true
@@ -346,8 +343,9 @@ struct WebFailure: Error {
         case CURLE_PARTIAL_FILE, CURLE_RECV_ERROR, CURLE_GOT_NOTHING, CURLE_HTTP2_STREAM:
             words = "the connection broke off"
         case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR:
-            let details = ccurl_number(easy, CURLINFO_SSL_VERIFYRESULT)
-            words = "the server's certificate can't be trusted" + (details > 0 ? " (\(WebFailure.words(details)))" : "")
+            let number = ccurl_number(easy, CURLINFO_SSL_VERIFYRESULT)
+            let reason = WebFailure.refusals[number] ?? "reason \(number)"
+            words = "the server's certificate can't be trusted" + (number > 0 ? " (\(reason))" : "")
             remedy = "give the CA's certificate with --cacert, if it is a server of your own"
             (isPassing, isAbsence) = (false, false)
         case CURLE_SSL_CONNECT_ERROR: words = "no TLS connection: the server speaks none, or another kind"
@@ -367,17 +365,11 @@ struct WebFailure: Error {
     }
 
     /// The reasons for a certificate's refusal that users meet, of the many that OpenSSL has.
-    private static func words(_ verification: Int64) -> String {
-        switch verification {
-        case 10: "it has expired"
-        case 9: "it is not yet valid"
-        case 18: "it is signed by itself"
-        case 19: "a certificate in its chain is signed by itself"
-        case 20, 21: "it is signed by nobody known here"
-        case 62: "it is for another host"
-        default: "reason \(verification)"
-        }
-    }
+    private static let refusals: [Int64: String] = [
+        9: "it is not yet valid", 10: "it has expired", 18: "it is signed by itself",
+        19: "a certificate in its chain is signed by itself", 20: "it is signed by nobody known here",
+        21: "it is signed by nobody known here", 62: "it is for another host",
+    ]
 
     init(status: Int) {
         let names = [
@@ -387,16 +379,10 @@ struct WebFailure: Error {
         words = "the server answers \(status)" + (names[status].map { " \($0)" } ?? "")
         isPassing = status >= 500 || [408, 425, 429].contains(status)
         isMissing = [404, 410].contains(status)
-        switch status {
-        case 401: remedy = "give a login in the address or in ~/.netrc"
-        case 403: remedy = "see whether it wants a login or --header"
-        case 404, 410: remedy = "look at the address once more"
-        default: remedy = nil
-        }
-    }
-
-    init(_ words: String, isPassing: Bool) {
-        self.words = words
-        self.isPassing = isPassing
+        let remedies = [
+            401: "give a login in the address or in ~/.netrc", 403: "see whether it wants a login or --header",
+            404: "look at the address once more", 410: "look at the address once more",
+        ]
+        remedy = remedies[status]
     }
 }

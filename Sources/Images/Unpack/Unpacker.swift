@@ -16,15 +16,15 @@ package struct UnpackRequest: Codable {
     /// What upper layers of a container image took away.
     var excluded: [String] = []
     var isGzip = false
-    /// Its parts can't be found without the end of the file.
+    /// Its list of contents is at the end of the file.
     var needsSeeking = false
 }
 
 extension UnpackRequest {
     init(_ request: FetchRequest, _ head: DiskHead, folder: String? = nil, excluded: [String] = []) {
         self.init(
-            member: request.member, folder: folder, maxSize: request.maxSize, excluded: excluded, isGzip: head.isGzip,
-            needsSeeking: head.needsSeeking)
+            member: request.member, folder: folder, maxSize: request.maxSize, excluded: excluded,
+            isGzip: head.packer == "gzip", needsSeeking: head.packer == "7z")
     }
 }
 
@@ -54,9 +54,7 @@ package final class Unpacker {
 
     private init(_ request: UnpackRequest) throws(Failure) {
         self.request = request
-        if let why = cload_archive() {
-            throw Failure(.host, "load", "libarchive", String(cString: why), remedy: "apt-get install libarchive13")
-        }
+        try Failure.refuse(cload_archive(), "libarchive", package: "libarchive13")
     }
 
     private func failed(_ cause: String, remedy: String? = nil, kind: FailureKind = .image) -> Failure {
@@ -65,9 +63,7 @@ package final class Unpacker {
     }
 
     private func unpack() throws {
-        if request.needsSeeking {
-            inputLength = try input.waitForEnd()
-        }
+        if request.needsSeeking { inputLength = try input.waitForEnd() }
         if request.isGzip { gzip = try Gzip() }
         var result: Int32 = 0
         let context = Unmanaged.passUnretained(self).toOpaque()
@@ -327,9 +323,7 @@ private final class Gzip {
     private var isAtEnd = false
 
     init() throws(Failure) {
-        if let why = cload_zlib() {
-            throw Failure(.host, "load", "zlib", String(cString: why), remedy: "apt-get install zlib1g")
-        }
+        try Failure.refuse(cload_zlib(), "zlib", package: "zlib1g")
         guard let made = cgzip_open() else { throw Failure(.image, "unpack", "", "out of memory") }
         gzip = made
     }

@@ -23,11 +23,7 @@ final class Unpacking: Follower {
     /// A file with a suffix is only looked at: it gets no digest.
     init(_ worker: FetchWorker, _ file: Int32, _ request: UnpackRequest, suffix: String? = nil) throws {
         path = worker.cache.newPath(worker.stem) + (suffix ?? "")
-        do throws(Errno) {
-            output = HeldDescriptor(try Descriptor.open(path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW))
-        } catch {
-            throw Failure(.host, "write", path, error)
-        }
+        output = try HeldDescriptor(opening: path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, .host, "write")
         digesting = suffix == nil ? try Digesting(worker, output.raw, .sha256) : nil
         try super.init(
             worker, .unpack, try JSON(encoding: request), files: [file, output.raw], user: worker.request.worker,
@@ -62,8 +58,8 @@ final class Unpacking: Follower {
     func publish(_ packed: Digest?, _ validators: Validators, packer: String?) throws {
         try finish()
         digesting?.tellEnd(output.size)
-        let record = worker.record(validators, packed, packer: packer, member: member)
-        try worker.publish(path, begun: Files.timeNow, record: record, digesting)
+        try worker.publish(
+            path, begun: Files.timeNow, validators, packed, packer: packer, member: member, digesting)
     }
 
     /// All of a file that is here; false where there was nothing in it that was looked for.
