@@ -34,26 +34,26 @@ package struct AddressSearch: Equatable {
             }
             let mac = request.mac ?? MachineIdentity.macAddress(uuid, "eth\(index)")
             guard let link = network.link(name), link.isUp, link.hasMAC else { return [] }
-            let isOutside = request.mode == .bridge(nil)
+            let isChoice: Bool
+            let searched: [(family: IPAddress.Family, candidates: [IPAddress])]
             switch request.address ?? (request.mode.isJoined ? .dhcp : .auto) {
             case .auto:
+                isChoice = true
                 let gateways = Set(network.routes.compactMap(\.gateway) + network.nameservers)
                 let own = Set(link.addresses.map(\.address.address))
-                return networks(of: link).map { network in
+                searched = networks(of: link).map { network in
                     let free = network.hostsFromTheEnd.lazy.filter { !own.contains($0) && !gateways.contains($0) }
-                    return AddressSearch(
-                        place: AddressPlace(interface: name, family: network.family), mac: mac,
-                        candidates: Array(free.prefix(most)),
-                        isChoice: true, isOutside: isOutside)
+                    return (network.family, Array(free.prefix(most)))
                 }
             case .fixed(let addresses):
-                return addresses.map {
-                    AddressSearch(
-                        place: AddressPlace(interface: name, family: $0.address.family), mac: mac,
-                        candidates: [$0.address.address],
-                        isChoice: false, isOutside: isOutside)
-                }
+                isChoice = false
+                searched = addresses.map { ($0.address.family, [$0.address.address]) }
             case .dhcp, .none: return []
+            }
+            return searched.map { family, candidates in
+                AddressSearch(
+                    place: AddressPlace(interface: name, family: family), mac: mac, candidates: candidates,
+                    isChoice: isChoice, isOutside: request.mode == .bridge(nil))
             }
         }
     }

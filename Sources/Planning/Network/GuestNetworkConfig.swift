@@ -32,19 +32,15 @@ struct GuestNetworkConfig {
         if let mtu = plan.mtu { fields["mtu"] = .integer(Int64(mtu)) }
         if !plan.addresses.isEmpty {
             fields["addresses"] = .array(plan.addresses.map { .string("\($0.address)") })
-            let defaults = plan.addresses.compactMap { assigned -> JSON? in
-                assigned.gateway.map { gateway in
-                    let anywhere = JSON.string(gateway.isSix ? "::/0" : "0.0.0.0/0")
-                    var route: [String: JSON] = ["to": anywhere, "via": .string("\(gateway)")]
-                    let isInside = gateway.isLinkLocal || plan.addresses.contains { $0.address.contains(gateway) }
-                    if !isInside { route["on-link"] = true }
-                    return .object(route)
-                }
+            let defaults = plan.addresses.compactMap(\.defaultRoute)
+            let routes = (defaults + plan.routes).map { route -> JSON in
+                let (to, gateway) = (route.destination, route.gateway)
+                var words: [String: JSON] = ["to": .string("\(to)"), "via": .string("\(gateway)")]
+                let isInside = gateway.isLinkLocal || plan.addresses.contains { $0.address.contains(gateway) }
+                if to.prefix == 0, !isInside { words["on-link"] = true }
+                return .object(words)
             }
-            let further = plan.routes.map {
-                ["to": .string("\($0.destination)"), "via": .string("\($0.gateway)")] as JSON
-            }
-            if !(defaults + further).isEmpty { fields["routes"] = .array(defaults + further) }
+            if !routes.isEmpty { fields["routes"] = .array(routes) }
         }
         if !plan.nameservers.isEmpty || !plan.searchDomains.isEmpty {
             fields["nameservers"] = [
@@ -70,21 +66,15 @@ struct GuestNetworkConfig {
         }
         return plan.addresses.enumerated().map { index, assigned in
             let address = assigned.address
-            var routes: [JSON] = []
-            if let gateway = assigned.gateway {
-                let any = IPAddress(gateway.family, 0)
-                routes.append([
-                    "network": .string("\(any)"), "netmask": .string("\(any)"), "gateway": .string("\(gateway)"),
-                ])
-            }
-            // Each stands with the first address of its kind.
+            // Each further route stands with the first address of its family.
             let isFirst = plan.addresses.firstIndex { $0.address.family == address.family } == index
-            for route in plan.routes where isFirst && route.gateway.family == address.family {
-                routes.append([
-                    "network": .string("\(route.destination.first)"),
-                    "netmask": .string("\(route.destination.netmask)"),
-                    "gateway": .string("\(route.gateway)"),
-                ])
+            let further = isFirst ? plan.routes.filter { $0.gateway.family == address.family } : []
+            let routes = ([assigned.defaultRoute].compactMap(\.self) + further).map { route -> JSON in
+                let (to, gateway) = (route.destination, route.gateway)
+                return [
+                    "network": .string("\(to.first)"), "netmask": .string("\(to.netmask)"),
+                    "gateway": .string("\(gateway)"),
+                ]
             }
             return [
                 "id": .string("\(plan.name)-\(index)"), "link": .string(plan.name),
@@ -92,5 +82,11 @@ struct GuestNetworkConfig {
                 "netmask": .string("\(address.netmask)"), "routes": .array(routes),
             ]
         }
+    }
+}
+
+extension GuestAddress {
+    fileprivate var defaultRoute: GuestNICPlan.FurtherRoute? {
+        gateway.map { .init(destination: NetworkAddress(IPAddress($0.family, 0), prefix: 0), gateway: $0) }
     }
 }

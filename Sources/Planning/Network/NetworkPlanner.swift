@@ -25,10 +25,21 @@ struct NetworkPlanner {
     static func plan(
         _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes, uuid: String, user: User?
     ) throws(Failure) -> PlanPart<[GuestNICPlan]> {
+        let tag = hexadecimal(stableDigest("network", uuid, findings.folders.base) & 0xff_ffff, digits: 6)
+        let noRules = NetworkRules(name: "snabbvm_\(tag)", ownListeners: [wishes.vnc?.port].compactMap(\.self))
         var last: NetworkPlanner?
         var networks: [GuestNICPlan] = []
-        for index in wishes.guestNICs.indices {
-            var planner = NetworkPlanner(arguments, facts, findings, wishes, uuid: uuid, user: user, index, after: last)
+        for (index, request) in wishes.guestNICs.enumerated() {
+            let name = "eth\(index)"
+            let plan = GuestNICPlan(
+                name: name, mode: request.mode, mac: request.mac ?? MachineIdentity.macAddress(uuid, name),
+                model: arguments.nicModel, published: index == 0 ? arguments.published : [])
+            var planner = NetworkPlanner(
+                arguments: arguments, facts: facts, findings: findings, uuid: uuid,
+                network: facts.network ?? HostFacts.Network(isOwn: false), user: user, tag: tag,
+                rules: last?.rules ?? noRules, server: last?.server ?? AddressServer(), effects: last?.effects ?? [],
+                notes: last?.notes ?? [], privateNetworks: last?.privateNetworks ?? [], request: request,
+                index: index, plan: plan)
             try planner.decide()
             networks.append(planner.plan)
             last = planner
@@ -74,31 +85,6 @@ struct NetworkPlanner {
             guard let other = published[..<index].first(where: port.overlaps) else { continue }
             throw Failure(.usage, "publish", "\(port)", "\(other.host) leads to the guest's \(other.guest) already")
         }
-    }
-
-    private init(
-        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes, uuid: String, user: User?,
-        _ index: Int, after previous: NetworkPlanner?
-    ) {
-        self.arguments = arguments
-        self.facts = facts
-        self.findings = findings
-        self.uuid = uuid
-        self.user = user
-        self.index = index
-        request = wishes.guestNICs[index]
-        network = facts.network ?? HostFacts.Network(isOwn: false)
-        tag = hexadecimal(stableDigest("network", uuid, findings.folders.base) & 0xff_ffff, digits: 6)
-        let ownListeners = [wishes.vnc?.port].compactMap(\.self)
-        rules = previous?.rules ?? NetworkRules(name: "snabbvm_\(tag)", ownListeners: ownListeners)
-        server = previous?.server ?? AddressServer()
-        effects = previous?.effects ?? []
-        notes = previous?.notes ?? []
-        privateNetworks = previous?.privateNetworks ?? []
-        plan = GuestNICPlan(
-            name: "eth\(index)", mode: request.mode,
-            mac: request.mac ?? MachineIdentity.macAddress(uuid, "eth\(index)"), model: arguments.nicModel,
-            published: index == 0 ? arguments.published : [])
     }
 
     private mutating func decide() throws(Failure) {

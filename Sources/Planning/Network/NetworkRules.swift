@@ -39,15 +39,11 @@ struct NetworkRules {
         if chains.isEmpty { return nil }
         var closed = self
         closed.add(.inet, Self.through, closing)
-        return closed.chainsText
-    }
-
-    private var chainsText: String {
         var lines: [String] = []
-        for family in usedFamilies {
+        for family in closed.usedFamilies {
             lines.append("table \(family.rawValue) \(name) {")
             if family == .netdev { lines += sets.map { "    \($0)" } }
-            for chain in chains where chain.family == family {
+            for chain in closed.chains where chain.family == family {
                 lines += ["    chain \(chain.hook.chain) {", "        type \(chain.hook.text); policy accept;"]
                 lines += chain.rules.map { "        \($0)" } + ["    }"]
             }

@@ -17,7 +17,7 @@ enum LayoutPlanner {
         _ requests: [PortRequest], _ arguments: Arguments, _ facts: HostFacts
     ) throws(Failure) -> PlanPart<Layout> {
         let topology = facts.topology ?? HostFacts.Topology(allowed: [])
-        let nodes = requests.map { nodeOfNIC($0, facts) }
+        let nodes = requests.map { node(of: $0, facts) }
         var notes: [String] = []
         var layout = Layout(node: node(of: requests, facts))
         var taken: Set<Int> = []
@@ -59,12 +59,12 @@ enum LayoutPlanner {
 
     /// Where most of the NICs are.
     static func node(of requests: [PortRequest], _ facts: HostFacts) -> Int? {
-        let nodes = requests.compactMap { nodeOfNIC($0, facts) }
+        let nodes = requests.compactMap { node(of: $0, facts) }
         return Dictionary(grouping: nodes, by: \.self)
             .max { ($0.value.count, -$0.key) < ($1.value.count, -$1.key) }?.key
     }
 
-    private static func nodeOfNIC(_ request: PortRequest, _ facts: HostFacts) -> Int? {
+    static func node(of request: PortRequest, _ facts: HostFacts) -> Int? {
         facts.nics?.first { $0.address == request.source.pciAddress }?.numaNode
     }
 }

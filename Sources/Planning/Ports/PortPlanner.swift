@@ -3,12 +3,14 @@ import Values
 
 /// From a request for a port to what is there, to what is refused, and to the effects that make it ours.
 package struct PortPlanner {
-    private let uuid: String
     private let arguments: Arguments
     private let facts: HostFacts
     private let findings: Findings
+    private let uuid: String
+    /// How many NICs the guest counts before the ports.
+    private let firstNumber: Int
     private let layout: Layout?
-    /// Of 2 MB: those that are left, and those that the switches can't do without.
+    /// Hugepages of 2 MB that the machine leaves, and those that the switches can't do without.
     private let freeHugepages: Int
     private var neededHugepages = 0
     private var context: EngineContext
@@ -18,24 +20,21 @@ package struct PortPlanner {
     private var effects: [Effect] = []
     private var notes: [String] = []
     private var isSysfsReady = false
-    /// How many NICs the guest counts before the ports.
-    private let firstNumber: Int
 
-    private init(
-        uuid: String, after firstNumber: Int = 1, _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings,
-        layout: Layout?, memory: Plan.MemoryPlan?
-    ) {
-        self.uuid = uuid
-        self.firstNumber = firstNumber
-        self.arguments = arguments
-        self.facts = facts
-        self.findings = findings
-        self.layout = layout
-        freeHugepages = PortPlanner.freeHugepages(facts, besides: memory)
+    private static func begin(
+        _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, uuid: String, after firstNumber: Int,
+        _ layout: Layout?, _ memory: Plan.MemoryPlan?
+    ) -> PortPlanner {
+        let pageSize = ByteCount.mebibytes(2)
+        var free = facts.hugepages.filter { $0.pageSize == pageSize }.map(\.free).reduce(0, +)
+        if let memory, memory.pageSize == pageSize { free -= Int(memory.size.bytes / pageSize.bytes) }
         let floating = layout?.machineCPUs ?? facts.topology?.allowed ?? [0]
-        context = EngineContext(
+        let context = EngineContext(
             folders: findings.folders, tools: facts.tools, switchFolder: findings.switchFolder,
-            floatingCPUs: floating.map(String.init).joined(separator: ","), freeHugepages: freeHugepages)
+            floatingCPUs: floating.map(String.init).joined(separator: ","), freeHugepages: free)
+        return PortPlanner(
+            arguments: arguments, facts: facts, findings: findings, uuid: uuid, firstNumber: firstNumber,
+            layout: layout, freeHugepages: free, context: context)
     }
 
     /// All of them, with what is decided about the ports together.
@@ -46,8 +45,7 @@ package struct PortPlanner {
         if findings.ports.isEmpty { return PlanPart(decision: ([], nil)) }
         let folders = findings.folders
         let layout = try LayoutPlanner.plan(findings.ports, arguments, facts)
-        var planner = PortPlanner(
-            uuid: uuid, after: firstNumber, arguments, facts, findings, layout: layout.decision, memory: memory)
+        var planner = begin(arguments, facts, findings, uuid: uuid, after: firstNumber, layout.decision, memory)
         for (index, request) in findings.ports.enumerated() { try planner.add(request, index: index) }
         try planner.checkHugepages()
         var effects: [Effect] = [
@@ -78,20 +76,12 @@ package struct PortPlanner {
         }
         let memory = try? MemoryPlanner.plan(arguments, facts, near: LayoutPlanner.node(of: findings.ports, facts))
             .decision
-        var planner = PortPlanner(uuid: "", arguments, facts, findings, layout: layout, memory: memory)
+        var planner = begin(arguments, facts, findings, uuid: "", after: 1, layout, memory)
         for (index, request) in findings.ports.enumerated() {
             do throws(Failure) { try planner.add(request, index: index) } catch { refusals.append(error) }
         }
         do throws(Failure) { try planner.checkHugepages() } catch { refusals.append(error) }
         return refusals
-    }
-
-    /// Of 2 MB, when the machine has its own.
-    private static func freeHugepages(_ facts: HostFacts, besides memory: Plan.MemoryPlan?) -> Int {
-        let pageSize = ByteCount.mebibytes(2)
-        let free = facts.hugepages.filter { $0.pageSize == pageSize }.map(\.free).reduce(0, +)
-        guard let memory, memory.pageSize == pageSize else { return free }
-        return free - Int(memory.size.bytes / pageSize.bytes)
     }
 
     private mutating func add(_ request: PortRequest, index: Int) throws(Failure) {
@@ -111,7 +101,8 @@ package struct PortPlanner {
         let folders = findings.folders
         var port = PortPlan(
             name: name, guestName: "eth\(firstNumber + index)", source: request.source, engine: engine.name,
-            driver: driver, settings: settings, node: node(of: device), cpu: layout?.switchCPUs[index],
+            driver: driver, settings: settings, node: LayoutPlanner.node(of: request, facts),
+            cpu: layout?.switchCPUs[index],
             socket: "\(folders.ports)/\(name).sock", settingsFile: "\(folders.switches)/\(name).json")
         try MachinePaths.checkSocketPath(port.socket)
         if engine.keys.contains("mac") {
@@ -189,8 +180,6 @@ package struct PortPlanner {
     private func refuse(_ port: String, _ cause: String, _ remedy: String?, _ kind: FailureKind = .port) -> Failure {
         Failure(kind, "use port", port, cause, remedy: remedy)
     }
-
-    private func node(of device: PortDevice) -> Int? { if case .nic(let nic) = device { nic.numaNode } else { nil } }
 
     private func interface(_ name: String) -> HostFacts.Interface? { facts.interfaces?.first { $0.name == name } }
 
