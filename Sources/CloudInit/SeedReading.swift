@@ -93,8 +93,7 @@ extension SeedSources {
         if let wrong = keys.first(where: { !isKey($0) }) {
             let secret = wrong.contains("PRIVATE KEY")
             throw Failure(
-                .seed, "use SSH key", path,
-                secret ? "it is a private key" : "'\(wrong.prefix(30))' is no public key",
+                .seed, "use SSH key", path, secret ? "it is a private key" : "'\(wrong.prefix(30))' is no public key",
                 remedy: secret ? "give the public one, \(path).pub" : nil)
         }
         if keys.isEmpty { throw Failure(.seed, "use SSH key", path, "there is no key in it") }

@@ -5,11 +5,9 @@ struct YAMLSyntaxError: Error, Equatable {
     var line: Int
     var column: Int
     var problem: String
-}
 
-extension YAMLSyntaxError {
     init(_ problem: String, at mark: yaml_mark_t) {
-        self.init(line: Int(mark.line) + 1, column: Int(mark.column) + 1, problem: problem)
+        (line, column, self.problem) = (Int(mark.line) + 1, Int(mark.column) + 1, problem)
     }
 }
 
@@ -19,9 +17,7 @@ enum YAML {
         // On the heap, since libyaml keeps a pointer to the parser inside it.
         let parser = UnsafeMutablePointer<yaml_parser_t>.allocate(capacity: 1)
         defer { parser.deallocate() }
-        guard yaml_parser_initialize(parser) == 1 else {
-            throw YAMLSyntaxError(line: 1, column: 1, problem: "no memory")
-        }
+        if yaml_parser_initialize(parser) != 1 { throw YAMLSyntaxError("no memory", at: yaml_mark_t()) }
         defer { yaml_parser_delete(parser) }
         var reader = Reader(parser: parser)
         // A Result, since the closure's own error type is lost on Swift 6.0.
@@ -47,7 +43,8 @@ enum YAML {
                 var event = try next()
                 defer { yaml_event_delete(&event) }
                 switch event.type {
-                case YAML_DOCUMENT_START_EVENT where document == nil: document = try value(depth: 0)
+                case YAML_DOCUMENT_START_EVENT where document == nil:
+                    document = try values(until: YAML_DOCUMENT_END_EVENT, depth: 0).first
                 case YAML_STREAM_END_EVENT: return document ?? .null
                 // What comes behind the first document is read for its errors.
                 default: continue
@@ -64,12 +61,6 @@ enum YAML {
             throw YAMLSyntaxError(problem.isEmpty ? "no YAML" : problem, at: parser.pointee.problem_mark)
         }
 
-        private mutating func value(depth: Int) throws(YAMLSyntaxError) -> JSON {
-            var event = try next()
-            defer { yaml_event_delete(&event) }
-            return try value(from: event, depth: depth)
-        }
-
         private mutating func value(from event: yaml_event_t, depth: Int) throws(YAMLSyntaxError) -> JSON {
             nodes += 1
             if nodes > Reader.mostNodes || depth > Reader.deepest {
@@ -83,17 +74,18 @@ enum YAML {
                 let plain = scalar.style == YAML_PLAIN_SCALAR_STYLE && scalar.tag == nil
                 return remember(plain ? Reader.resolve(text) : .string(text), as: scalar.anchor)
             case YAML_SEQUENCE_START_EVENT:
-                return remember(
-                    .array(try values(until: YAML_SEQUENCE_END_EVENT, depth: depth + 1)),
-                    as: event.data.sequence_start.anchor)
+                let items = try values(until: YAML_SEQUENCE_END_EVENT, depth: depth + 1)
+                return remember(.array(items), as: event.data.sequence_start.anchor)
             case YAML_MAPPING_START_EVENT:
-                return remember(try mapping(depth: depth), as: event.data.mapping_start.anchor)
+                // Keys and values in turn.
+                var rest = try values(until: YAML_MAPPING_END_EVENT, depth: depth + 1)[...]
+                var members: [String: JSON] = [:]
+                while let key = rest.popFirst() { members[key.string ?? key.text] = rest.popFirst() }
+                return remember(.object(members), as: event.data.mapping_start.anchor)
             case YAML_ALIAS_EVENT:
-                let name = Reader.name(event.data.alias.anchor) ?? ""
-                guard let value = anchors[name] else {
-                    throw YAMLSyntaxError("unknown alias *\(name)", at: event.start_mark)
-                }
-                return value
+                let name = event.data.alias.anchor.map { String(cString: $0) } ?? ""
+                if let value = anchors[name] { return value }
+                throw YAMLSyntaxError("unknown alias *\(name)", at: event.start_mark)
             default: return .null
             }
         }
@@ -108,21 +100,9 @@ enum YAML {
             }
         }
 
-        private mutating func mapping(depth: Int) throws(YAMLSyntaxError) -> JSON {
-            var members: [String: JSON] = [:]
-            // Keys and values in turn.
-            var rest = try values(until: YAML_MAPPING_END_EVENT, depth: depth + 1)[...]
-            while let key = rest.popFirst() { members[key.string ?? key.text] = rest.popFirst() }
-            return .object(members)
-        }
-
         private mutating func remember(_ value: JSON, as anchor: UnsafePointer<yaml_char_t>?) -> JSON {
-            if let name = Reader.name(anchor) { anchors[name] = value }
+            if let anchor { anchors[String(cString: anchor)] = value }
             return value
-        }
-
-        private static func name(_ anchor: UnsafePointer<yaml_char_t>?) -> String? {
-            anchor.map { String(cString: $0) }
         }
 
         /// The core schema's plain scalars; what looks like nothing else is text.

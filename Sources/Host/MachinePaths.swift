@@ -5,7 +5,7 @@ import Values
 
 extension MachinePaths {
     /// From the folder and the environment in which the launcher was started.
-    package init(_ arguments: Arguments, uid: UInt32) {
+    package init(_ arguments: Arguments, uid: UInt32 = geteuid()) {
         var absolute = arguments
         for field in [\Arguments.runFolder, \.scratch, \.cache, \.state] {
             absolute[keyPath: field] = arguments[keyPath: field].map(Files.absolute)

@@ -39,6 +39,8 @@ package struct MachinePaths: Codable, Equatable {
     package var tmuxSocket: String { "\(run)/tmux" }
     /// tmux takes a dot for something else; its server is this machine's alone, so no two names can meet.
     package var tmuxSession: String { String(name.map { $0 == "." ? "_" : $0 }) }
+    /// How tmux is told to show the windows on the terminal where it runs.
+    package var tmuxAttachment: [String] { ["-u", "-N", "-S", tmuxSocket, "attach-session", "-t", "=\(tmuxSession)"] }
     package var dnsmasqSettings: String { "\(run)/dnsmasq.conf" }
     /// Which of its addresses the machine has taken.
     package var leases: String { "\(run)/leases" }

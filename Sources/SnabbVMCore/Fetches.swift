@@ -11,38 +11,29 @@ struct Fetches {
     let arguments: Arguments
     let facts: HostFacts
     let wishes: Wishes
-    let folders: MachinePaths
     let loop: EventLoop
     let log: Log
 
-    /// The image and the CD as they are here by now.
-    struct Brought {
-        var image: DiskImage?
-        var cdrom: DiskImage?
-        /// Still at work, for a machine that boots before its image is all here.
-        var fetch: ImageFetch?
-        var warnings: [String] = []
-    }
-
+    /// What was found, with the image and the CD as they are here by now; and the fetch that is still at work, for a
+    /// machine that boots before its image is all here.
     func bring(
         _ image: FetchRequest?, _ cdrom: FetchRequest?, _ found: Findings, _ ledger: Ledger?
-    ) throws -> Brought {
-        var brought = Brought(image: found.image, cdrom: found.cdrom)
-        if image == nil, cdrom == nil { return brought }
+    ) throws -> (findings: Findings, fetch: ImageFetch?) {
+        var brought = found
+        if image == nil, cdrom == nil { return (brought, nil) }
         // Whatever is refused is refused before gigabytes have come.
         try refuseEarly(found, isImage: image != nil)
         guard let ledger else {
-            if let cdrom { brought.cdrom = expected(cdrom, &brought.warnings) }
-            if let image { brought.image = expected(image, &brought.warnings) }
-            return brought
+            if let cdrom { brought.cdrom = expected(cdrom, &brought.seed.warnings) }
+            if let image { brought.image = expected(image, &brought.seed.warnings) }
+            return (brought, nil)
         }
         if let cdrom { brought.cdrom = try ImageFetch(cdrom, loop: loop, log: log).wait() }
-        guard var image else { return brought }
-        if arguments.lazy { try makeLazy(&image, ledger) }
+        guard var image else { return (brought, nil) }
+        if arguments.lazy { try makeLazy(&image, found.folders, ledger) }
         let fetch = try ImageFetch(image, loop: loop, log: log)
         brought.image = try fetch.wait()
-        if brought.image?.served != nil { brought.fetch = fetch }
-        return brought
+        return (brought, brought.image?.served == nil ? nil : fetch)
     }
 
     private func refuseEarly(_ found: Findings, isImage: Bool) throws(Failure) {
@@ -67,7 +58,7 @@ struct Fetches {
         return standIn("\(cache.folder)/IMAGE\(ImageCache.diskSuffix)")
     }
 
-    private func makeLazy(_ image: inout FetchRequest, _ ledger: Ledger) throws(Failure) {
+    private func makeLazy(_ image: inout FetchRequest, _ folders: MachinePaths, _ ledger: Ledger) throws(Failure) {
         guard case .url = image.source else { return }
         if arguments.copy {
             return log.note("--copy needs all of the image, so it is fetched before the machine boots")

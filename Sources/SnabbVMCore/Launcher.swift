@@ -43,7 +43,8 @@ public enum Launcher {
         case .stop: return try StopCommand.perform(arguments)
         case .console: return try ConsoleCommand.perform(arguments)
         case .ssh: return try SSHCommand.perform(arguments, log)
-        case .relay: return try RelayCommand.perform(arguments)
+        case .relay:
+            try Relay.run(arguments.operand ?? StreamName.serial.rawValue, of: ControlClient(arguments), escape: nil)
         case .release: return try ReleaseCommand.perform(arguments, log)
         case .completion: print(Completion(rawValue: arguments.operand ?? "")?.script ?? "")
         case .manual: print(Manual.text)
@@ -67,25 +68,26 @@ public enum Launcher {
         clinux_adopt_orphans()
         // Disks hold what their guests hold.
         umask(0o077)
-        let folders = MachinePaths(arguments, uid: geteuid())
+        let folders = MachinePaths(arguments)
         let ledger = try Ledger(folders.ledger)
         var ending: Ending
         var machine: Machine?
         var stateLock: Descriptor?
-        var held: [HeldDescriptor] = []
+        // The preparation has locks and a guard of addresses that the machine needs as long as it lives.
+        var held: Preparation?
         // Held until the NICs are back.
         let locks = NICLocks()
         do {
             if !ledger.isEmpty { try clear(ledger, log) }
             stateLock = try folders.lockState(ledger)
             let preparation = try Preparation(arguments, loop, locks: locks, ledger: ledger, log: log)
-            held = preparation.held
+            held = preparation
             let plan = preparation.plan
             for note in plan.notes { log.note(note) }
             try EffectMaker.make(plan.effects, ledger: ledger, loop: loop, folders: folders, log: log)
             let started = try Machine(
                 plan, loop: loop, ledger: ledger, log: log, vncPassword: preparation.vncPassword,
-                fetch: preparation.fetch, addressGuard: preparation.addressGuard,
+                fetch: preparation.fetch,
                 hasTerminal: isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1)
             machine = started
             ending = try started.run()

@@ -18,7 +18,7 @@ struct Preparation {
     let fetch: ImageFetch?
     /// Kept open, so that nobody removes the image from the cache, or takes the same interface.
     let held: [HeldDescriptor]
-    /// Watches over the machine's addresses.
+    /// Watches over the machine's addresses as long as it is held.
     let addressGuard: AddressGuard?
 
     /// `ledger` is nil where nothing may be changed and so nothing be fetched.
@@ -37,9 +37,7 @@ struct Preparation {
             try ImageInspection(path, format: wanted?.format, qemuImg: qemuImg, loop: loop)
         }
         let wantedCD = try arguments.cdrom.map { try Preparation.cdrom($0, arguments, finder, facts) }
-        let cdrom = try wantedCD?.path.map {
-            try ImageInspection($0, format: .iso, qemuImg: qemuImg, loop: loop)
-        }
+        let cdrom = try wantedCD?.path.map { try ImageInspection($0, format: .iso, qemuImg: qemuImg, loop: loop) }
         facts.network = try network?.finish()
         // First the locks, then what is wished by what is there by then.
         let lockable = try Wishes(arguments, facts).interfaces
@@ -55,9 +53,12 @@ struct Preparation {
         addressGuard = mayAsk ? try AddressGuard(searches, loop: loop, log: log) : nil
         let kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
         let initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
-        let seed = try SeedSources(arguments, files: finder.files)
+        var seed = try SeedSources(arguments, files: finder.files)
         let secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
         let vncPassword = try Preparation.vncPassword(arguments, finder)
+        if (vncPassword?.utf8.count ?? 0) > 8 {
+            seed.warnings.append("VNC looks at the first 8 characters of a password only")
+        }
         let takenListeners = wishes.listeners.compactMap { address, udp in
             address.whyTaken(udp: udp).map { (address, $0.description) }
         }
@@ -66,35 +67,24 @@ struct Preparation {
         let freeListener = hasPasst == nil ? nil : SocketAddress.freePort()
         let filters = try Preparation.startFilterCheck(ports.requests, facts.tools, arguments, loop)
 
-        let found = (image: try image?.finish(), cdrom: try cdrom?.finish())
+        let (diskImage, cdImage) = (try image?.finish(), try cdrom?.finish())
         try filters?.finish(.usage, "use the ports'", "filters")
         let addresses = try addressGuard?.finish() ?? AddressGuard.expected(ledger == nil ? searches : [])
-        let findings = { (image: DiskImage?, cdrom: DiskImage?, warnings: [String]) in
-            var seed = seed
-            let isLong = (vncPassword?.utf8.count ?? 0) > 8
-            seed.warnings += isLong ? ["VNC looks at the first 8 characters of a password only"] : []
-            seed.warnings += warnings
-            return Findings(
-                folders: folders, image: image, cdrom: cdrom, kernel: kernel, initrd: initrd,
-                privateFiles: [kernel, initrd].compactMap(\.self).filter { !Files.readableByAnyone($0) }, seed: seed,
-                record: kept.record, hasKeptDisk: kept.hasDisk, hasKeptVariables: kept.hasVariables,
-                secretFile: secretFile, hasVNCPassword: vncPassword != nil,
-                diskSpace: diskSpace, addresses: addresses.free,
-                holders: addresses.holders, isDHCPTaken: isDHCPTaken,
-                hasPasst: hasPasst ?? false, freeListener: freeListener,
-                takenListeners: takenListeners, ports: ports.requests, portsFile: ports.file,
-                programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
-                hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
-        }
-        let fetches = Fetches(
-            arguments: arguments, facts: facts, wishes: wishes, folders: folders, loop: loop, log: log)
-        let brought = try fetches.bring(
-            wanted?.request, wantedCD?.request, findings(found.image, found.cdrom, []), ledger)
-        fetch = brought.fetch
+        let found = Findings(
+            folders: folders, image: diskImage, cdrom: cdImage, kernel: kernel, initrd: initrd,
+            privateFiles: [kernel, initrd].compactMap(\.self).filter { !Files.readableByAnyone($0) }, seed: seed,
+            record: kept.record, hasKeptDisk: kept.hasDisk, hasKeptVariables: kept.hasVariables, secretFile: secretFile,
+            hasVNCPassword: vncPassword != nil, diskSpace: diskSpace, addresses: addresses.free,
+            holders: addresses.holders, isDHCPTaken: isDHCPTaken, hasPasst: hasPasst ?? false,
+            freeListener: freeListener, takenListeners: takenListeners, ports: ports.requests, portsFile: ports.file,
+            programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
+            hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
+        let fetches = Fetches(arguments: arguments, facts: facts, wishes: wishes, loop: loop, log: log)
+        let (findings, fetch) = try fetches.bring(wanted?.request, wantedCD?.request, found, ledger)
+        self.fetch = fetch
         self.vncPassword = vncPassword
-        held = try fetches.hold(brought.image, brought.cdrom) + interfaces
-        plan = try MachinePlanner.plan(
-            arguments, facts, wishes, findings(brought.image, brought.cdrom, brought.warnings))
+        held = try fetches.hold(findings.image, findings.cdrom) + interfaces
+        plan = try MachinePlanner.plan(arguments, facts, wishes, findings)
     }
 
     /// What is asked for, with the locks of its NICs, and what of it is there.
@@ -167,7 +157,7 @@ struct Preparation {
         ]
         return ImageFinder(
             demoFolder: share, catalogs: catalogs.compactMap(\.self),
-            cache: MachinePaths(arguments, uid: geteuid()).images)
+            cache: MachinePaths(arguments).images)
     }
 
     private static var ownProgram: String { (try? Files.resolved("/proc/self/exe")) ?? "/proc/self/exe" }
@@ -180,8 +170,7 @@ struct Preparation {
             [$0.settings.filterIn, $0.settings.filterOut].compactMap(\.self)
         }
         guard !filters.isEmpty, let snabb = tools.snabb else { return nil }
-        let command = Command(
-            program: snabb, arguments: ["snsh", "\(switchFolder(arguments))/check.lua"] + filters)
+        let command = Command(program: snabb, arguments: ["snsh", "\(switchFolder(arguments))/check.lua"] + filters)
         return try Job(command, in: loop, limit: .seconds(20), kind: .usage)
     }
 

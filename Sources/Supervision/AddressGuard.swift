@@ -4,9 +4,9 @@ import Planning
 import System
 import Values
 
-/// Finds addresses that nobody has, by asking the network for them as RFC 5227 (ARP) and RFC 4862 (neighbour discovery) do,
-/// but within a quarter of a second: whoever is beside a container answers in microseconds. From then on it keeps them for the machine
-/// until that answers itself, and tells when another host uses one.
+/// Finds addresses that nobody has, by asking the network for them as RFC 5227 (ARP) and RFC 4862 (neighbour discovery)
+/// do, but within a quarter of a second: whoever is beside a container answers in microseconds. From then on it keeps
+/// them for the machine until that answers itself, and tells when another host uses one.
 package final class AddressGuard {
     private final class Post {
         let search: AddressSearch
@@ -29,8 +29,7 @@ package final class AddressGuard {
             self.search = search
             rest = search.candidates[...]
             do throws(Errno) {
-                socket = HeldDescriptor(
-                    Descriptor(try Errno.check { clinux_neighbour_socket(search.place.interface) }))
+                socket = HeldDescriptor(Descriptor(try Errno.check { clinux_neighbour_socket(search.place.interface) }))
             } catch {
                 throw Failure(
                     .network, "look for a free address at", search.place.interface, error,

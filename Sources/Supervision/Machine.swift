@@ -27,8 +27,6 @@ package final class Machine {
     private let ports: Ports
     /// Brings what the machine reads, while it runs.
     private let fetch: ImageFetch?
-    /// Looks after its addresses as long as it is held.
-    private let addressGuard: AddressGuard?
     private let services: [Service]
     private let session: TerminalSession?
     private var serialToOutput: Outlet?
@@ -44,7 +42,7 @@ package final class Machine {
 
     package init(
         _ plan: Plan, loop: EventLoop, ledger: Ledger, log: Log, vncPassword: String?, fetch: ImageFetch?,
-        addressGuard: AddressGuard?, hasTerminal: Bool
+        hasTerminal: Bool
     ) throws {
         self.plan = plan
         self.fetch = fetch
@@ -70,7 +68,6 @@ package final class Machine {
         session = services.first { $0.plan.role == .windows }.map {
             TerminalSession($0, plan.folders, loop: loop, log: log, hasTerminal: hasTerminal)
         }
-        self.addressGuard = addressGuard
         connect()
     }
 

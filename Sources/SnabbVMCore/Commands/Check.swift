@@ -145,9 +145,7 @@ struct Check: Codable, Equatable {
     }
 
     private mutating func addNetwork(_ facts: HostFacts, whyUser: String?) {
-        if let whyUser {
-            return add(.ok, "network", "--net user, since \(whyUser)")
-        }
+        if let whyUser { return add(.ok, "network", "--net user, since \(whyUser)") }
         let uplink = facts.network?.uplink
         let addresses = uplink?.ownAddresses.map(\.address.description) ?? []
         add(.ok, "network", "--net bridge with \(uplink?.name ?? "eth0") (\(addresses.joined(separator: ", ")))")

@@ -17,7 +17,7 @@ enum CheckCommand {
         let loop = try EventLoop()
         facts.network = try facts.tools.ip.map { try NetworkInspection($0, loop).finish() }
         let check = Check(
-            facts, versions: try versions(facts.tools), memoryWanted: arguments.memory,
+            facts, versions: try versions(facts.tools, loop), memoryWanted: arguments.memory,
             freeSpace: Files.freeSpace(Files.existingPart(of: folders.disks)),
             scratch: folders.disks, whyUser: Wishes.whyNotBridged(facts),
             refusals: MachinePlanner.refusals(arguments, facts) + PortPlanner.refusals(arguments, facts, findings))
@@ -31,8 +31,7 @@ enum CheckCommand {
     }
 
     /// The first line of what each tool says of itself, all asked at once.
-    private static func versions(_ tools: HostFacts.Tools) throws -> [String: String] {
-        let loop = try EventLoop()
+    private static func versions(_ tools: HostFacts.Tools, _ loop: EventLoop) throws -> [String: String] {
         let jobs = try Check.programs(tools).compactMap { name, path, option, _ in
             try path.map {
                 let command = Command(program: $0, arguments: [option])

@@ -25,8 +25,6 @@ enum ConsoleCommand {
             throw Failure(.host, "show", "the console", problem, remedy: "name a stream: console serial")
         }
         unsetenv("TMUX")
-        let (socket, session) = (client.folders.tmuxSocket, client.folders.tmuxSession)
-        let words = ["-u", "-N", "-S", socket, "attach-session", "-t", "=\(session)"]
-        try Command(program: tmux, arguments: words).become()
+        try Command(program: tmux, arguments: client.folders.tmuxAttachment).become()
     }
 }

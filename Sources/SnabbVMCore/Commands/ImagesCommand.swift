@@ -9,7 +9,7 @@ import Values
 /// The commands about the cache of images.
 enum ImagesCommand {
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        let cache = ImageCache(folder: MachinePaths(arguments, uid: geteuid()).images)
+        let cache = ImageCache(folder: MachinePaths(arguments).images)
         switch arguments.imagesVerb {
         case .ls: return try list(arguments, cache)
         case .pull: return try pull(arguments, log)

@@ -1,8 +1,6 @@
-import Glibc
 import Host
 import Model
 import Planning
-import System
 import Values
 
 /// `snabbvm nics`: every NIC, what drives it, what it could be used for, and who has it.

@@ -1,4 +1,3 @@
-import Glibc
 import Host
 import Model
 import Supervision
@@ -8,7 +7,7 @@ import Values
 /// `snabbvm release`: gives back what a launcher left that was killed: of one machine, of all, or these NICs.
 enum ReleaseCommand {
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
-        let base = MachinePaths(arguments, uid: geteuid()).base
+        let base = MachinePaths(arguments).base
         var failures: [Failure] = []
         if arguments.addresses.isEmpty {
             let names = arguments.all ? ControlClient.machines(in: base) : [try ControlClient(arguments).folders.name]

@@ -29,20 +29,17 @@ struct OptionRow: Sendable {
     let help: String
 
     init(
-        _ name: String, _ group: Group, letter: Character? = nil, _ kind: Kind, _ help: String,
-        for verbs: [Verb] = machine
+        _ name: String, _ group: Group, letter: Character? = nil, _ kind: Kind, _ help: String, for verbs: [Verb]? = nil
     ) {
         self.name = name
         self.letter = letter
         self.group = group
-        self.verbs = verbs
+        self.verbs = verbs ?? (group == .images ? OptionRow.fetching : OptionRow.machine)
         self.kind = kind
         self.help = help
     }
 
-    var environmentName: String {
-        "SNABBVM_" + name.uppercased().split(separator: "-").joined(separator: "_")
-    }
+    var environmentName: String { "SNABBVM_" + name.uppercased().replacing(["-": "_"]) }
 
     /// A password can be in it.
     var isSecret: Bool { name == "header" }
@@ -92,21 +89,19 @@ struct OptionRow: Sendable {
 
         .init(
             "checksum", .images, .value("SUM") { $0.set(\.checksum, ChecksumRequest($1) == nil ? nil : $1) },
-            "what IMAGE must be: sha256:HEX, sha512:HEX, or the URL or path of a SUMS file", for: fetching),
+            "what IMAGE must be: sha256:HEX, sha512:HEX, or the URL or path of a SUMS file"),
+        .init("keyring", .images, .text("FILE", \.keyring), "the SUMS file must be signed by a key in it"),
         .init(
-            "keyring", .images, .text("FILE", \.keyring), "the SUMS file must be signed by a key in it", for: fetching),
-        .init("lazy", .images, .toggle(\.lazy), "boot at once; what is not here yet comes while the machine runs"),
+            "lazy", .images, .toggle(\.lazy), "boot at once; what is not here yet comes while the machine runs",
+            for: machine),
         .init(
             "cache", .images, .text("DIR", \.cache),
-            "where fetched images are kept (images, below --state or --scratch)", for: fetching),
+            "where fetched images are kept (images, below --state or --scratch)"),
         .init(
             "header", .images, .list("LINE|@FILE") { $0.add(\.web.headers, $1.isHeaderLine ? [$1] : nil) },
-            "one more line of the HTTP request", for: fetching),
-        .init(
-            "cacert", .images, .text("FILE", \.web.caCertificates), "certificates to trust, in place of the host's",
-            for: fetching),
-        .init(
-            "insecure", .images, .toggle(\.web.isInsecure), "check no certificate: anybody may answer", for: fetching),
+            "one more line of the HTTP request"),
+        .init("cacert", .images, .text("FILE", \.web.caCertificates), "certificates to trust, in place of the host's"),
+        .init("insecure", .images, .toggle(\.web.isInsecure), "check no certificate: anybody may answer"),
         .init(
             "attempts", .images,
             .value("N") { arguments, text in
@@ -117,12 +112,12 @@ struct OptionRow: Sendable {
         .init(
             "tick", .images, .seconds(\.web.tick),
             "how much longer after each failure (1); ssh: how much longer each try may take", for: trying),
-        .init("timeout", .images, .seconds(\.web.timeout), "how long a server may say nothing (30)", for: fetching),
-        .init("member", .images, .text("NAME", \.member), "which file of an archive is the disk", for: fetching),
+        .init("timeout", .images, .seconds(\.web.timeout), "how long a server may say nothing (30)"),
+        .init("member", .images, .text("NAME", \.member), "which file of an archive is the disk"),
         .init(
             "max-size", .images, .value("SIZE") { $0.set(\.maxSize, ByteCount($1, unit: 1 << 20)) },
-            "how large a disk may unpack to (1000 times its packed size, and 1T)", for: fetching),
-        .init("images", .images, .text("FILE", \.catalog), "one more list of names for images", for: fetching),
+            "how large a disk may unpack to (1000 times its packed size, and 1T)"),
+        .init("images", .images, .text("FILE", \.catalog), "one more list of names for images"),
 
         .init(
             "user-data", .seed, letter: "u", .text("FILE", \.userData), "cloud-init user-data, passed on byte for byte"),

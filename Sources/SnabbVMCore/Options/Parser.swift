@@ -8,8 +8,8 @@ enum Parser {
         // First the verb alone, since it decides which variables are looked at.
         var (ignored, overridden) = (Arguments(), Arguments())
         let (operands, given) = try read(words, into: &ignored)
-        if let first = operands.first, let verb = Verb(rawValue: first) { arguments.verb = verb }
-        let verb = ignored.verb == .run ? arguments.verb : ignored.verb
+        let named = operands.first.flatMap(Verb.init(rawValue:))
+        let verb = ignored.verb == .run ? named ?? .run : ignored.verb
 
         for row in OptionRow.table where row.verbs.contains(verb) && !["help", "version"].contains(row.name) {
             guard let text = environment[row.environmentName] else { continue }
@@ -23,8 +23,7 @@ enum Parser {
         }
         let rest = try read(words, into: &arguments, for: verb).operands
         arguments.verb = verb
-        let operandsOnly = rest.first.flatMap(Verb.init(rawValue:)) == nil ? rest : Array(rest.dropFirst())
-        try place(operandsOnly, in: &arguments, environment)
+        try place(rest.dropFirst(named == nil ? 0 : 1), in: &arguments, environment)
         try checkTogether(arguments)
         return arguments
     }
@@ -105,9 +104,9 @@ enum Parser {
     }
 
     private static func place(
-        _ operands: [String], in arguments: inout Arguments, _ environment: [String: String]
+        _ operands: ArraySlice<String>, in arguments: inout Arguments, _ environment: [String: String]
     ) throws(Failure) {
-        var operands = operands[...]
+        var operands = operands
         switch arguments.verb {
         case .run:
             // A machine can do without an image; a port is then the first operand.

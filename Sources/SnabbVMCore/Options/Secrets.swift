@@ -1,6 +1,3 @@
-import CLinux
-import Glibc
-
 /// What other users can see of this process's arguments.
 enum Secrets {
     /// Puts stars over what is secret in addresses, and over headers, as soon as they are read.

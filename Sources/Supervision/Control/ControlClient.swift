@@ -1,5 +1,4 @@
 import CLinux
-import Glibc
 import Host
 import Model
 import System
@@ -12,9 +11,9 @@ package struct ControlClient {
     /// The machine that is meant: the named one, or the only one there is.
     package init(_ arguments: Arguments) throws(Failure) {
         var arguments = arguments
-        let running = ControlClient.machines(in: MachinePaths(arguments, uid: geteuid()).base)
+        let running = ControlClient.machines(in: MachinePaths(arguments).base)
         if !arguments.nameIsGiven, running.count == 1 { arguments.name = running[0] }
-        folders = MachinePaths(arguments, uid: geteuid())
+        folders = MachinePaths(arguments)
     }
 
     /// The names that have a ledger.

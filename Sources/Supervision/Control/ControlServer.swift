@@ -45,7 +45,6 @@ final class ControlConnection {
     private var buffer = LineBuffer()
     private var stream: ConsoleStream?
     private var closesWhenSent = false
-    private var isClosed = false
 
     fileprivate init(_ channel: Channel, _ server: ControlServer) {
         self.channel = channel
@@ -80,10 +79,8 @@ final class ControlConnection {
     }
 
     fileprivate func close() {
-        if isClosed { return }
-        isClosed = true
+        if server.connections.removeValue(forKey: ObjectIdentifier(self)) == nil { return }
         stream?.remove(channel.outlet)
         channel.close()
-        server.connections[ObjectIdentifier(self)] = nil
     }
 }

@@ -21,7 +21,7 @@ final class TerminalSession {
     init(_ service: Service, _ folders: MachinePaths, loop: EventLoop, log: Log, hasTerminal: Bool) {
         self.service = service
         var client = service.plan.command
-        client.arguments = ["-u", "-N", "-S", folders.tmuxSocket, "attach-session", "-t", "=\(folders.tmuxSession)"]
+        client.arguments = folders.tmuxAttachment
         self.client = client
         self.loop = loop
         self.log = log

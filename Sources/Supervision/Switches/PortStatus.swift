@@ -48,9 +48,10 @@ package struct PortStatus: Codable, Equatable {
         return Table.text(heads, ports.map(\.row), right: 6..<15)
     }
 
+    private func rate(_ value: UInt64?) -> String { value.map(\.inDecimalUnits) ?? "-" }
+
     private var row: [String] {
         let number = { (value: UInt64?) in value.map { "\($0)" } ?? "-" }
-        let rate = { (value: UInt64?) in value.map(\.inDecimalUnits) ?? "-" }
         return [
             name, guestName, "\(port)", "\(engine.rawValue) \(driver)", state.rawValue,
             counters?.hasLink.map { $0 ? "up" : "down" } ?? "-",
@@ -62,10 +63,30 @@ package struct PortStatus: Codable, Equatable {
 
     /// For the window of the port, which has 80 columns.
     var footer: String {
-        let rate = { (value: UInt64?) in value.map(\.inDecimalUnits) ?? "-" }
-        return "\(state.rawValue)  rx \(counters?.rxPackets ?? 0) (\(rate(rates?.rxBits))bit/s)"
+        "\(state.rawValue)  rx \(counters?.rxPackets ?? 0) (\(rate(rates?.rxBits))bit/s)"
             + "  tx \(counters?.txPackets ?? 0) (\(rate(rates?.txBits))bit/s)"
             + "  drops \(counters?.rxDrops ?? 0)/\(counters?.txDrops ?? 0)"
+    }
+}
+
+/// Seen from the machine: rx is what it receives.
+package struct PortCounters: Codable, Equatable {
+    package var rxPackets: UInt64 = 0
+    package var rxBytes: UInt64 = 0
+    package var rxDrops: UInt64 = 0
+    package var txPackets: UInt64 = 0
+    package var txBytes: UInt64 = 0
+    package var txDrops: UInt64 = 0
+    /// Of the NIC; nil where the engine can't tell.
+    package var hasLink: Bool?
+
+    /// Field by field; the link is this one's.
+    func combined(with other: PortCounters, _ operation: (UInt64, UInt64) -> UInt64) -> PortCounters {
+        var result = self
+        for field in [\PortCounters.rxPackets, \.rxBytes, \.rxDrops, \.txPackets, \.txBytes, \.txDrops] {
+            result[keyPath: field] = operation(self[keyPath: field], other[keyPath: field])
+        }
+        return result
     }
 }
 

@@ -49,16 +49,13 @@ final class PortSwitch {
             log.warning("\(line(of: $0)); it is started again" + (pause == .zero ? "" : " in \(pause)"))
         }
         let way = "\(plan.source) by \(plan.engine.rawValue) (\(plan.driver))"
-        tell("port \(plan.name): \(way), \(plan.guestName) in the machine")
+        stream.receivedLine("port \(plan.name): \(way), \(plan.guestName) in the machine")
     }
 
-    private var engine: any PortEngine { plan.engine.engine }
     var hasConnected: Bool { service == nil || inForce != nil }
 
-    private func tell(_ line: String) { stream.receivedLine(line) }
-
     private func note(_ line: String) {
-        tell(line)
+        stream.receivedLine(line)
         log.verbose("\(plan.name): \(line)")
     }
 
@@ -103,7 +100,7 @@ final class PortSwitch {
         (current, sampled, rates) = (nil, nil, nil)
         state = .down
         problem = loss.cause
-        tell(line(of: loss))
+        stream.receivedLine(line(of: loss))
     }
 
     private func line(of loss: Service.Loss) -> String {
@@ -119,7 +116,7 @@ final class PortSwitch {
     /// Takes over what a running switch can take; the rest is for the next start.
     func apply(_ settings: PortSettings) {
         let changed = PortKey.table.filter { !$0.isSame(settings, plan.settings) }
-        let isTaken = { [keys = engine.keys] (row: PortKey) in row.isLive && keys.contains(row.name) }
+        let isTaken = { [keys = plan.engine.engine.keys] (row: PortKey) in row.isLive && keys.contains(row.name) }
         for row in changed where !isTaken(row) {
             log.warning("\(plan.name): a new \(row.name) waits for the machine's next start")
         }
@@ -132,7 +129,7 @@ final class PortSwitch {
     private func write(_ settings: PortSettings) {
         var next = plan
         next.settings = settings
-        guard let content = engine.settings(of: next) else { return }
+        guard let content = next.engine.engine.settings(of: next) else { return }
         do throws(Errno) {
             try Files.replace(plan.settingsFile, Array("\(content.prettyText)\n".utf8), mode: 0o600)
             plan = next
@@ -148,7 +145,8 @@ final class PortSwitch {
     }
 
     func sample() {
-        guard service?.pid != nil else { return show() }
+        defer { if stream.isWatched, service != nil { stream.show(footer: status.footer) } }
+        guard service?.pid != nil else { return }
         readCounters()
         let now = (counters: total, at: ContinuousClock.now)
         if let sampled {
@@ -160,11 +158,6 @@ final class PortSwitch {
                 txPackets: rate(since.txPackets, 1), txBits: rate(since.txBytes, 8))
         }
         sampled = now
-        show()
-    }
-
-    private func show() {
-        if stream.isWatched, service != nil { stream.show(footer: status.footer) }
     }
 
     var status: PortStatus {
