@@ -153,7 +153,7 @@ private final class LockedFile {
     init?(_ path: String) throws(Errno) {
         self.path = path
         while true {
-            let folder = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
+            let folder = Files.folder(of: path)
             madeFolders += Files.missingFolders(folder)
             try Files.makeFolders(folder, mode: 0o755)
             let file: Descriptor

@@ -39,6 +39,6 @@ package final class NICLocks {
     }
 
     private static func file(of address: PCIAddress) -> Descriptor? {
-        try? Descriptor.open("/sys/bus/pci/devices/\(address)/config", O_RDONLY)
+        try? Descriptor.open("\(address.folder)/config", O_RDONLY)
     }
 }

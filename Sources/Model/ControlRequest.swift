@@ -2,7 +2,7 @@ import Values
 
 /// What other commands ask of a running machine: an object of JSON on a line of its own. A command and a launcher may
 /// be of different versions, so the names here stay, and what is missing has a meaning.
-package enum ControlRequest: Codable, Equatable {
+package enum ControlRequest: Decodable, Equatable {
     case status
     case ports
     case streams
@@ -17,46 +17,36 @@ package enum ControlRequest: Codable, Equatable {
     /// A request of another version.
     package struct Unknown: Error { package var verb: String }
 
-    private enum Key: String, CodingKey { case verb, now, stream, rows, columns }
-
-    /// Requests that are a word alone.
-    private static let plain: [String: ControlRequest] = [
-        "status": .status, "ports": .ports, "streams": .streams, "ssh": .ssh, "console": .console,
-    ]
-
     package init(from decoder: any Decoder) throws {
-        let values = try decoder.container(keyedBy: Key.self)
-        let number = { (key: Key) in (try? values.decode(Int.self, forKey: key)) ?? 0 }
-        let verb = (try? values.decode(String.self, forKey: .verb)) ?? ""
+        let fields = try JSON(from: decoder)
+        let number = { (key: String) in fields[key]?.integer.flatMap { Int(exactly: $0) } ?? 0 }
+        let verb = fields["verb"]?.string ?? ""
         switch verb {
-        case "stop": self = .stop(now: (try? values.decode(Bool.self, forKey: .now)) ?? false)
-        case "attach": self = .attach(stream: (try? values.decode(String.self, forKey: .stream)) ?? "")
-        case "resize": self = .resize(rows: number(.rows), columns: number(.columns))
-        default:
-            guard let plain = ControlRequest.plain[verb] else { throw Unknown(verb: verb) }
-            self = plain
+        case "status": self = .status
+        case "ports": self = .ports
+        case "streams": self = .streams
+        case "ssh": self = .ssh
+        case "console": self = .console
+        case "stop": self = .stop(now: fields["now"]?.bool ?? false)
+        case "attach": self = .attach(stream: fields["stream"]?.string ?? "")
+        case "resize": self = .resize(rows: number("rows"), columns: number("columns"))
+        default: throw Unknown(verb: verb)
         }
     }
 
-    package func encode(to encoder: any Encoder) throws {
-        var values = encoder.container(keyedBy: Key.self)
-        let verb: String
+    private var json: JSON {
         switch self {
-        case .stop(let now):
-            verb = "stop"
-            try values.encode(now, forKey: .now)
-        case .attach(let stream):
-            verb = "attach"
-            try values.encode(stream, forKey: .stream)
+        case .status: ["verb": "status"]
+        case .ports: ["verb": "ports"]
+        case .streams: ["verb": "streams"]
+        case .ssh: ["verb": "ssh"]
+        case .console: ["verb": "console"]
+        case .stop(let now): ["verb": "stop", "now": .bool(now)]
+        case .attach(let stream): ["verb": "attach", "stream": .string(stream)]
         case .resize(let rows, let columns):
-            verb = "resize"
-            try values.encode(rows, forKey: .rows)
-            try values.encode(columns, forKey: .columns)
-        case .status, .ports, .streams, .ssh, .console:
-            verb = ControlRequest.plain.first { $0.value == self }?.key ?? ""
+            ["verb": "resize", "rows": .integer(Int64(rows)), "columns": .integer(Int64(columns))]
         }
-        try values.encode(verb, forKey: .verb)
     }
 
-    package var line: [UInt8] { Array(((try? JSON(encoding: self).text) ?? "").utf8) + [0x0a] }
+    package var line: [UInt8] { Array("\(json.text)\n".utf8) }
 }

@@ -19,29 +19,16 @@ package struct DiskImage: Codable, Equatable {
     package var digest: String?
     /// The socket at which it can be read while it is not all here yet.
     package var served: String?
+}
 
-    package init(
-        path: String, format: DiskFormat, virtualSize: ByteCount, isBlockDevice: Bool, fileSize: UInt64,
-        allocated: UInt64, modified: Int64, encryption: String? = nil, source: String? = nil, digest: String? = nil,
-        served: String? = nil
-    ) {
-        self.path = path
-        self.format = format
-        self.virtualSize = virtualSize
-        self.isBlockDevice = isBlockDevice
-        self.fileSize = fileSize
-        self.allocated = allocated
-        self.modified = modified
-        self.encryption = encryption
-        self.source = source
-        self.digest = digest
-        self.served = served
+extension DiskImage {
+    /// A file of this length, before anybody has looked at its content.
+    package init(path: String, format: DiskFormat, length: UInt64, modified: Int64) {
+        self.init(
+            path: path, format: format, virtualSize: ByteCount(length), isBlockDevice: false, fileSize: length,
+            allocated: length, modified: modified)
     }
 
     /// For what is not known yet.
-    package static var placeholder: DiskImage {
-        DiskImage(
-            path: "", format: .qcow2, virtualSize: ByteCount(1), isBlockDevice: false, fileSize: 1, allocated: 1,
-            modified: 0)
-    }
+    package static var placeholder: DiskImage { DiskImage(path: "", format: .qcow2, length: 1, modified: 0) }
 }

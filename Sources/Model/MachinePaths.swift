@@ -21,14 +21,9 @@ package struct MachinePaths: Codable, Equatable {
         let place = arguments.scratch ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
         // A kept disk is worth nothing without the image that it stands on.
         images = arguments.cache ?? "\(arguments.state ?? place)/images"
-        if let state = arguments.state {
-            disks = state
-            disksAreKept = true
-        } else {
-            scratch = place
-            disks = "\(place)/\(name)"
-            disksAreKept = false
-        }
+        disks = arguments.state ?? "\(place)/\(name)"
+        disksAreKept = arguments.state != nil
+        scratch = disksAreKept ? nil : place
     }
 
     /// The lock and the ledger are one file: whoever holds its lock is the machine's launcher.

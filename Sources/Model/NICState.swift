@@ -16,5 +16,5 @@ package struct NICState: Codable, Equatable {
         self.binds = binds
     }
 
-    package var folder: String { "/sys/bus/pci/devices/\(address)" }
+    package var folder: String { address.folder }
 }

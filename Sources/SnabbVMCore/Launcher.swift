@@ -29,7 +29,7 @@ public enum Launcher {
     private static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
         // Only who has changed something, or holds the terminal, must not be ended by a signal.
         let mayBeInterrupted = ![.run, .demo, .relay].contains(arguments.verb) && arguments.operand == nil
-        if mayBeInterrupted || arguments.dryRun { EventLoop.releaseSignals() }
+        if mayBeInterrupted || arguments.dryRun { EventLoop.holdSignals(false) }
         switch arguments.verb {
         case .run, .demo: return try arguments.dryRun ? dryRun(arguments, log) : launch(arguments, log)
         case .images: return try ImagesCommand.perform(arguments, log)

@@ -4,9 +4,7 @@ import Values
 package struct Errno: Error, Equatable, CustomStringConvertible {
     package let code: Int32
 
-    package init(code: Int32) {
-        self.code = code
-    }
+    package init(code: Int32) { self.code = code }
 
     package static var last: Errno { Errno(code: errno) }
     package static let interrupted = Errno(code: EINTR)

@@ -20,6 +20,15 @@ package enum ExitStatus: Equatable, CustomStringConvertible {
     }
 }
 
+extension ContinuousClock.Instant {
+    /// The time until then as `poll` takes it, in milliseconds, rounded up.
+    package var untilThen: Int32 {
+        let left = (self - .now).components
+        let milliseconds = left.seconds * 1000 + (left.attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000
+        return Int32(clamping: max(0, milliseconds))
+    }
+}
+
 /// The one `poll` loop of the launcher's one thread: descriptors, timers, signals and children, each with what to do when
 /// it has something to say. What a handler throws ends the loop.
 package final class EventLoop {
@@ -28,9 +37,8 @@ package final class EventLoop {
     package struct Events: OptionSet {
         package let rawValue: Int16
 
-        package init(rawValue: Int16) {
-            self.rawValue = rawValue
-        }
+        package init(rawValue: Int16) { self.rawValue = rawValue }
+
         package static let readable = Events(rawValue: Int16(POLLIN))
         package static let writable = Events(rawValue: Int16(POLLOUT))
         package static let hangup = Events(rawValue: Int16(POLLHUP | POLLERR | POLLNVAL))
@@ -59,17 +67,12 @@ package final class EventLoop {
 
     static let handledSignals = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD]
 
-    /// From here on these signals wait until the loop takes them: the first thing that the program does.
-    package static func holdSignals() {
+    /// From here on these signals wait until the loop takes them: the first thing that the program does. Or they don't
+    /// any more, for what may be interrupted like any other program.
+    package static func holdSignals(_ areHeld: Bool = true) {
         var set = signalSet(handledSignals + [SIGWINCH])
-        sigprocmask(SIG_BLOCK, &set, nil)
+        sigprocmask(areHeld ? SIG_BLOCK : SIG_UNBLOCK, &set, nil)
         signal(SIGPIPE, SIG_IGN)
-    }
-
-    /// For what may be interrupted like any other program.
-    package static func releaseSignals() {
-        var set = signalSet(handledSignals + [SIGWINCH])
-        sigprocmask(SIG_UNBLOCK, &set, nil)
     }
 
     private static func signalSet(_ signals: [Int32]) -> sigset_t {
@@ -141,9 +144,7 @@ package final class EventLoop {
     }
 
     /// Takes what has already come in, without waiting.
-    package func drain() throws {
-        try turn(patience: 0)
-    }
+    package func drain() throws { try turn(patience: 0) }
 
     private func turn(patience: Int32? = nil) throws {
         let watched = watches.map { (descriptor: $0.key, watch: $0.value) }
@@ -166,10 +167,7 @@ package final class EventLoop {
     }
 
     private func untilNextTimer() -> Int32 {
-        guard let next = timers.values.map(\.deadline).min() else { return -1 }
-        let left = (next - .now).components
-        let milliseconds = left.seconds * 1000 + (left.attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000
-        return Int32(clamping: max(0, milliseconds))
+        timers.values.map(\.deadline).min()?.untilThen ?? -1
     }
 
     private func takeSignals() throws {

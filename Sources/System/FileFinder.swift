@@ -3,11 +3,9 @@ import Values
 
 /// Finds the files that a user names: where the container mounts the user's folder, then in the working folder.
 package struct FileFinder {
-    var sharedFolder = "/u"
+    private let sharedFolder: String
 
-    package init(sharedFolder: String = "/u") {
-        self.sharedFolder = sharedFolder
-    }
+    package init(sharedFolder: String = "/u") { self.sharedFolder = sharedFolder }
 
     /// `others` knows more names that could have been meant.
     package func find(

@@ -4,11 +4,9 @@ import Values
 
 /// Files below a root folder: `/` for the machine, a made-up tree in tests.
 package struct FileTree {
-    package var root = "/"
+    package let root: String
 
-    package init(root: String = "/") {
-        self.root = root
-    }
+    package init(root: String = "/") { self.root = root }
 
     package func path(_ path: String) -> String { root == "/" ? path : root + path }
 
@@ -137,13 +135,16 @@ package enum Files {
         return ByteCount(UInt64(result.f_bavail) * UInt64(result.f_frsize))
     }
 
+    /// Of a file in the root folder it is the empty text.
+    package static func folder(of path: String) -> String {
+        String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
+    }
+
     /// The nearest folder of the path that exists.
     package static func existingPart(of path: String) -> String {
-        var part = path[...]
-        while !part.isEmpty, access(String(part), F_OK) != 0 {
-            part = part[..<(part.lastIndex(of: "/") ?? part.startIndex)]
-        }
-        return part.isEmpty ? "/" : String(part)
+        var part = path
+        while !part.isEmpty, access(part, F_OK) != 0 { part = folder(of: part) }
+        return part.isEmpty ? "/" : part
     }
 
     /// Whether a user with no relation to the file could read it: each folder on the way passable, the file readable.
@@ -151,13 +152,11 @@ package enum Files {
         guard let resolved = try? resolved(path), let file = try? status(resolved), file.st_mode & 0o004 != 0 else {
             return false
         }
-        var folder = resolved[...]
-        while let slash = folder.lastIndex(of: "/") {
-            folder = folder[..<slash]
-            guard let status = try? status(folder.isEmpty ? "/" : String(folder)), status.st_mode & 0o001 != 0 else {
-                return false
-            }
-        }
+        var part = resolved
+        repeat {
+            part = folder(of: part)
+            guard let above = try? status(part.isEmpty ? "/" : part), above.st_mode & 0o001 != 0 else { return false }
+        } while !part.isEmpty
         return true
     }
 
@@ -177,13 +176,13 @@ package enum Files {
     /// This folder and those above it that are not there, outermost first.
     package static func missingFolders(_ path: String) -> [String] {
         if path.isEmpty || access(path, F_OK) == 0 { return [] }
-        return missingFolders(String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])) + [path]
+        return missingFolders(folder(of: path)) + [path]
     }
 
     /// The folder and those above it; the last one with this mode, if it is made now.
     package static func makeFolders(_ path: String, mode: mode_t) throws(Errno) {
         if isFolder(path) { return }
-        let parent = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
+        let parent = folder(of: path)
         if !parent.isEmpty { try makeFolders(parent, mode: 0o755) }
         do throws(Errno) {
             try Errno.check { mkdir(path, mode) }

@@ -31,7 +31,7 @@ package final class FileWatch {
     /// Again after each change, since links may lead elsewhere by then.
     private func watchAll() -> Bool {
         let resolved = (try? Files.resolved(path)) ?? path
-        let folders = [path, resolved].map { String($0[..<($0.lastIndex(of: "/") ?? $0.startIndex)]) }
+        let folders = [path, resolved].map { Files.folder(of: $0) }
         let wanted = UInt32(IN_CLOSE_WRITE) | UInt32(IN_MOVED_TO) | UInt32(IN_CREATE) | UInt32(IN_DELETE_SELF)
         let watched = (Set(folders).map { $0.isEmpty ? "/" : $0 } + [resolved]).map {
             inotify_add_watch(events.raw, $0, wanted)

@@ -51,11 +51,7 @@ extension SocketAddress {
         for raw: Int32, _ events: Int32, until deadline: ContinuousClock.Instant
     ) throws(Errno) {
         var watched = pollfd(fd: raw, events: Int16(events), revents: 0)
-        let left = (deadline - .now).components
-        let milliseconds = left.seconds * 1000 + left.attoseconds / 1_000_000_000_000_000
-        if try Errno.check({ poll(&watched, 1, Int32(clamping: max(0, milliseconds))) }) == 0 {
-            throw Errno(code: ETIMEDOUT)
-        }
+        if try Errno.check({ poll(&watched, 1, deadline.untilThen) }) == 0 { throw Errno(code: ETIMEDOUT) }
     }
 
     /// A new socket with which `use` has bound or connected this address.

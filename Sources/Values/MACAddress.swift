@@ -11,12 +11,10 @@ package struct MACAddress: Hashable, TextCodable {
     /// One that a NIC can have.
     package init?(unicast text: String) {
         self.init(text)
-        if !isUnicast { return nil }
+        if bytes[0] & 1 != 0 { return nil }
     }
 
     package init(bytes: some Sequence<UInt8>) { self.bytes = Array(bytes) }
-
-    var isUnicast: Bool { bytes[0] & 1 == 0 }
 
     package var description: String { bytes.map { hexadecimal(UInt64($0), digits: 2) }.joined(separator: ":") }
 }

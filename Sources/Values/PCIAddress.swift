@@ -32,6 +32,9 @@ package struct PCIAddress: Hashable, Comparable, TextCodable {
         (a.domain, a.bus, a.device, a.function) < (b.domain, b.bus, b.device, b.function)
     }
 
+    /// Where the kernel shows it.
+    package var folder: String { "/sys/bus/pci/devices/\(self)" }
+
     package var description: String {
         "\(hexadecimal(UInt64(domain), digits: 4)):\(hexadecimal(UInt64(bus), digits: 2)):"
             + "\(hexadecimal(UInt64(device), digits: 2)).\(function)"

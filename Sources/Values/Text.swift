@@ -113,12 +113,10 @@ extension [UInt8] {
 
     package init?(hexadecimal text: String) {
         let digits = Array(text.utf8)
-        guard digits.count % 2 == 0 else { return nil }
-        let bytes = stride(from: 0, to: digits.count, by: 2).map {
-            UInt8(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)
+        self = stride(from: 1, to: digits.count, by: 2).compactMap {
+            UInt8(String(decoding: digits[$0 - 1...$0], as: UTF8.self), radix: 16)
         }
-        if bytes.contains(nil) { return nil }
-        self = bytes.compactMap(\.self)
+        if count * 2 != digits.count { return nil }
     }
 }
 

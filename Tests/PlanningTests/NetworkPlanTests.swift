@@ -262,8 +262,9 @@ struct NetworkPlanTests {
     }
 
     @Test func refusalsNameWhatIsWrong() throws {
-        var tap = HostFacts.Link(name: "t0", mac: "02:00:00:00:00:0f", mtu: 1500, isUp: true)
-        tap.tap = .init()
+        var tap = HostFacts.Link(name: "t0")
+        (tap.mac, tap.isUp) = ("02:00:00:00:00:0f", true)
+        tap.tap = .init(owner: nil)
         let cases: [([String], String, (inout HostFacts) -> Void)] = [
             (["--net", "bridge", "--interface", "eth2"], "it is down; ip link set eth2 up", { _ in }),
             (

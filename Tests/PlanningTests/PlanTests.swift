@@ -53,7 +53,7 @@ import Testing
         #expect(try Samples.plan().accelerator == .kvm)
         #expect(try Samples.plan().qemu.user?.groups == [108])
         var facts = Samples.facts
-        facts.kvm = .init(state: .cannotRunGuests, modules: ["kvm", "kvm_pvm"])
+        facts.kvm = .init(.cannotRunGuests, modules: ["kvm", "kvm_pvm"])
         let plan = try Samples.plan(facts: facts)
         #expect(plan.accelerator == .tcg)
         #expect(plan.notes.filter { $0.contains("kvm_pvm") }.count == 1)

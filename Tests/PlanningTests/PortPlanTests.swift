@@ -117,7 +117,7 @@ import Testing
         expectRefused(.port, "br0 has the host's default route", "05:00.0", options: ["--force-port"]) {
             $0.interfaces![0].uppers = ["bond0"]
             $0.interfaces! += [("bond0", ["br0"], false), ("br0", [], true)].map {
-                .init(name: $0.0, isUp: true, uppers: $0.1, addresses: [], hasDefaultRoute: $0.2)
+                .init(name: $0.0, isUp: true, uppers: $0.1, hasDefaultRoute: $0.2)
             }
         }
         expectRefused(.busy, "another snabbvm is taking it", "05:00.0") { $0.nics![0].isLocked = true }

@@ -8,6 +8,41 @@
 @testable import System
 @testable import Values
 
+extension HostFacts.KVM {
+    init(_ state: State, group: UInt32? = nil, modules: [String]) {
+        self.init(state: state)
+        (self.group, self.modules) = (group, modules)
+    }
+}
+
+extension HostFacts.Interface {
+    init(name: String, isUp: Bool, uppers: [String] = [], hasDefaultRoute: Bool) {
+        self.init(name: name)
+        (self.isUp, self.uppers, self.hasDefaultRoute) = (isUp, uppers, hasDefaultRoute)
+    }
+}
+
+extension HostFacts.Address {
+    init(address: NetworkAddress, words: [String], label: String? = nil) {
+        self.init(address: address)
+        (self.words, self.label) = (words, label)
+    }
+}
+
+extension HostFacts.Route {
+    init(family: IPAddress.Family, destination: NetworkAddress, gateway: IPAddress, device: String, words: [String]) {
+        self.init(family: family, destination: destination, device: device)
+        (self.gateway, self.words) = (gateway, words)
+    }
+}
+
+extension HostFacts.IOMMU {
+    init(units: [String], groups: [Group]) {
+        self.init()
+        (self.units, self.groups) = (units, groups)
+    }
+}
+
 /// A host and a machine to vary in tests.
 enum Samples {
     private static var tools: HostFacts.Tools {
@@ -19,15 +54,15 @@ enum Samples {
     }
 
     static var facts: HostFacts {
-        HostFacts(
+        var privileges = HostFacts.Privileges(uid: 0)
+        privileges.capabilities = .max
+        privileges.qemuUser = User(uid: 65534, gid: 65534)
+        return HostFacts(
             cpu: .init(model: "Sample CPU", count: 8, isSandyBridge: false),
-            kvm: .init(state: .usable, group: 108, modules: ["kvm", "kvm_intel"]),
+            kvm: .init(.usable, group: 108, modules: ["kvm", "kvm_intel"]),
             memory: .init(total: .mebibytes(16384), available: .mebibytes(12000)),
             hugepages: [], hugetlbfs: [],
-            privileges: .init(
-                uid: 0, inContainer: false, firstUnprivilegedPort: 1024, capabilities: .max,
-                qemuUser: User(uid: 65534, gid: 65534)),
-            tools: tools)
+            privileges: privileges, tools: tools)
     }
 
     static var image: DiskImage {
@@ -51,14 +86,16 @@ enum Samples {
         var facts = facts
         facts.nics = [nic("0000:05:00.0", node: 1), nic("0000:05:00.1", node: 1)]
         facts.interfaces = ["p0", "p1", "eth0", "lo", "p2"].map {
-            .init(
-                name: $0, isUp: $0 == "p0", uppers: [], addresses: [], hasDefaultRoute: $0 == "eth0")
+            .init(name: $0, isUp: $0 == "p0", hasDefaultRoute: $0 == "eth0")
         }
-        facts.iommu = .init(units: [], groups: [])
-        facts.topology = .init(
-            allowed: Array(0...7), nodes: [0: [0, 1, 2, 3], 1: [4, 5, 6, 7]],
-            siblings: Dictionary(uniqueKeysWithValues: (0...7).map { ($0, [$0]) }))
-        facts.pciAccess = .init(sysfs: .allowed, hasVFIO: true, hasVFIODriver: true)
+        facts.iommu = .init()
+        var topology = HostFacts.Topology(allowed: Array(0...7))
+        topology.nodes = [0: [0, 1, 2, 3], 1: [4, 5, 6, 7]]
+        topology.siblings = Dictionary(uniqueKeysWithValues: (0...7).map { ($0, [$0]) })
+        facts.topology = topology
+        var access = HostFacts.PCIAccess(sysfs: .allowed)
+        (access.hasVFIO, access.hasVFIODriver) = (true, true)
+        facts.pciAccess = access
         facts.hugepages = [
             .init(node: 0, pageSize: .mebibytes(2), total: 2048, free: 2048),
             .init(node: 1, pageSize: .mebibytes(2), total: 2048, free: 2048),

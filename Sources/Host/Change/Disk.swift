@@ -4,7 +4,7 @@ import System
 import Values
 
 extension Effect.Disk: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] {
+    package func records(_ folders: MachinePaths) -> [Effect]? {
         (folders.keeps(path) ? [] : [.file(path: path)]) + [.file(path: Effect.unfinished(path))]
     }
 

@@ -5,8 +5,8 @@ import System
 import Values
 
 package protocol Performable: EffectValue {
-    /// What is written to the ledger before anything is made, by what is there.
-    func records(_ folders: MachinePaths) -> [Effect]
+    /// What is written to the ledger before anything is made, by what is there; nil for this effect itself.
+    func records(_ folders: MachinePaths) -> [Effect]?
     /// Makes it. What a program makes is only begun here, so that several go on side by side.
     func make(_ maker: inout EffectMaker) throws
     /// Puts the host back. Done again, or for an effect that never came about, it does nothing.
@@ -58,7 +58,7 @@ package struct EffectMaker {
     package static func make(
         _ effects: [Effect], ledger: Ledger, loop: EventLoop, folders: MachinePaths, log: Log
     ) throws {
-        try ledger.record(effects.flatMap { $0.performable.records(folders) })
+        try ledger.record(effects.flatMap { $0.performable.records(folders) ?? [$0] })
         var maker = EffectMaker(ledger: ledger, loop: loop, folders: folders)
         for effect in effects {
             log.verbose(effect.summary)
@@ -69,22 +69,24 @@ package struct EffectMaker {
 }
 
 extension Performable where Self: FileEffect {
-    package func records(_ folders: MachinePaths) -> [Effect] { folders.keeps(path) ? [] : [.file(path: path)] }
+    package func records(_ folders: MachinePaths) -> [Effect]? { folders.keeps(path) ? [] : [.file(path: path)] }
     package func undo() throws(Failure) { try giveBack("remove", path, unless: [.notFound]) { unlink(path) } }
 }
 
 extension Performable where Self: UnplannedEffect {
-    package func records(_ folders: MachinePaths) -> [Effect] { [] }
+    package func records(_ folders: MachinePaths) -> [Effect]? { [] }
     package func make(_ maker: inout EffectMaker) {}
 }
 
 /// An effect that needs no undoing of its own.
 extension Performable where Self: PassingEffect {
-    package func records(_ folders: MachinePaths) -> [Effect] { [] }
+    package func records(_ folders: MachinePaths) -> [Effect]? { [] }
     package func undo() {}
 }
 
 extension Performable {
+    package func records(_ folders: MachinePaths) -> [Effect]? { nil }
+
     func attempt(_ operation: String, _ subject: String, _ body: () throws(Errno) -> Void) throws(Failure) {
         do throws(Errno) { try body() } catch {
             throw Failure(.host, operation, subject, error, remedy: error.otherPlaces)

@@ -4,7 +4,7 @@ import System
 import Values
 
 extension Effect.Folder: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] {
+    package func records(_ folders: MachinePaths) -> [Effect]? {
         if path == folders.keptFolder { return [] }
         if isShared { return Files.missingFolders(path).map { .folder(path: $0, isShared: true) } }
         // Also what a crash of the whole host left there, whose ledger was in memory.

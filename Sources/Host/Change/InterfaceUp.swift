@@ -4,8 +4,6 @@ import System
 import Values
 
 extension Effect.InterfaceUp: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] { [.interfaceUp(self)] }
-
     package func make(_ maker: inout EffectMaker) throws {
         try attempt("bring up", name) { () throws(Errno) in try Errno.check { clinux_interface_set_up(name, 1) } }
     }

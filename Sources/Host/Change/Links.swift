@@ -3,7 +3,7 @@ import System
 import Values
 
 extension Effect.Links: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] { undoneBy }
+    package func records(_ folders: MachinePaths) -> [Effect]? { undoneBy }
 
     /// One process for all that is to be done to the interfaces; it says which line was refused.
     package func make(_ maker: inout EffectMaker) throws {

@@ -7,7 +7,7 @@ import Values
 extension Effect.Mount: Performable {
     /// A mount is in the ledger from right before it is made, by `make`: a start that fails earlier must not unmount what
     /// another machine has mounted.
-    package func records(_ folders: MachinePaths) -> [Effect] { [] }
+    package func records(_ folders: MachinePaths) -> [Effect]? { [] }
 
     package func make(_ maker: inout EffectMaker) throws {
         let folders = Files.missingFolders(path).map { Effect.folder(path: $0, isShared: true) }

@@ -5,7 +5,7 @@ import System
 import Values
 
 extension Effect.NICTaking: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] { [.take(state)] }
+    package func records(_ folders: MachinePaths) -> [Effect]? { [.take(state)] }
     package func make(_ maker: inout EffectMaker) throws { try state.take(from: driver, over: leftBehind) }
     package func undo() throws(Failure) { try state.giveBack() }
 }
@@ -200,10 +200,9 @@ private struct InterfaceEvents: ~Copyable {
     func wait(_ limit: Duration, until done: () -> Bool) {
         let end = ContinuousClock.now + limit
         while !done(), socket.raw >= 0 {
-            let milliseconds = Int32((end - .now) / .milliseconds(1))
-            if milliseconds <= 0 { return }
+            if end.untilThen == 0 { return }
             var polled = pollfd(fd: socket.raw, events: Int16(POLLIN), revents: 0)
-            if poll(&polled, 1, milliseconds) > 0 { _ = try? socket.read(atMost: 65536) }
+            if poll(&polled, 1, end.untilThen) > 0 { _ = try? socket.read(atMost: 65536) }
         }
     }
 }

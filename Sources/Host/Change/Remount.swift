@@ -5,8 +5,6 @@ import System
 import Values
 
 extension Effect.Remount: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] { [.remount(self)] }
-
     package func make(_ maker: inout EffectMaker) throws {
         // Where only this mount is for reading, it alone is made writable; else the file system, for all who mounted it.
         if clinux_remount(path, 1, 1) == 0, access(path, W_OK) == 0 { return }

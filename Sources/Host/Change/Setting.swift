@@ -3,8 +3,6 @@ import System
 import Values
 
 extension Effect.Setting: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] { [.setting(self)] }
-
     package func make(_ maker: inout EffectMaker) throws {
         try attempt("write", path) { () throws(Errno) in try Files.set(path, value) }
     }

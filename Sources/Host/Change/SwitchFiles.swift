@@ -3,8 +3,6 @@ import Model
 import System
 
 extension Effect.SwitchFiles: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] { [.switchFiles(self)] }
-
     package func make(_ maker: inout EffectMaker) throws {
         try attempt("make", path) { () throws(Errno) in try Files.makeFolders(path, mode: 0o700) }
     }

@@ -3,7 +3,7 @@ import System
 import Values
 
 extension Effect.Tables: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] {
+    package func records(_ folders: MachinePaths) -> [Effect]? {
         [.tables(name: name, families: families, namespace: HostFacts.Network.currentNamespace)]
     }
 

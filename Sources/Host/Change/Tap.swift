@@ -5,7 +5,7 @@ import System
 import Values
 
 extension Effect.Tap: Performable {
-    package func records(_ folders: MachinePaths) -> [Effect] {
+    package func records(_ folders: MachinePaths) -> [Effect]? {
         [.tap(name: name, isMultiQueue: isMultiQueue, namespace: HostFacts.Network.currentNamespace)]
     }
 

@@ -6,9 +6,13 @@ import Values
 
 extension HostFacts.IOMMU {
     package init(_ tree: FileTree) {
-        let words = (tree.line("/proc/cmdline") ?? "").split(separator: " ").map(String.init)
+        self.init()
+        units = tree.names("/sys/class/iommu")
+        asked = (tree.line("/proc/cmdline") ?? "").split(separator: " ").map(String.init).filter {
+            $0.contains("iommu")
+        }
         let folder = "/sys/kernel/iommu_groups"
-        let groups = tree.names(folder).compactMap { name -> Group? in
+        groups = tree.names(folder).compactMap { name -> Group? in
             guard let number = Int(name) else { return nil }
             let devices = tree.names("\(folder)/\(name)/devices")
             let inUse = devices.filter { device in
@@ -18,8 +22,6 @@ extension HostFacts.IOMMU {
             return Group(
                 number: number, type: tree.line("\(folder)/\(name)/type") ?? "unknown", devices: devices, inUse: inUse)
         }
-        self.init(
-            units: tree.names("/sys/class/iommu"), groups: groups, asked: words.filter { $0.contains("iommu") })
     }
 }
 
@@ -39,10 +41,8 @@ extension HostFacts.NIC {
     }
 
     private init(_ tree: FileTree, _ address: PCIAddress, id: String, name: String, deviceClass: String) {
-        let folder = "/sys/bus/pci/devices/\(address)"
-        self.init(
-            address: address, id: id, name: name, deviceClass: deviceClass,
-            interfaces: HostFacts.NIC.interfaces(of: folder, tree))
+        let interfaces = HostFacts.NIC.interfaces(of: address.folder, tree)
+        self.init(address: address, id: id, name: name, deviceClass: deviceClass, interfaces: interfaces)
         driver = tree.linkName("\(folder)/driver")
         iommuGroup = tree.linkName("\(folder)/iommu_group").flatMap { Int($0) }
         numaNode = tree.number("\(folder)/numa_node").flatMap { $0 < 0 ? nil : $0 }

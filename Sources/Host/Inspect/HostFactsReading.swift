@@ -43,7 +43,8 @@ extension HostFacts.KVM {
 
     /// The device alone says little: with the pvm module it opens, and an ordinary guest kernel hangs at boot.
     package init(_ tree: FileTree) {
-        self.init(state: .absent, modules: tree.names("/sys/module").filter { $0.hasPrefix("kvm") })
+        self.init(state: .absent)
+        modules = tree.names("/sys/module").filter { $0.hasPrefix("kvm") }
         guard let status = try? Files.status(tree.path(Self.device)) else { return }
         if status.st_mode & 0o060 == 0o060 { group = status.st_gid }
         forAnyone = status.st_mode & 0o006 == 0o006
@@ -114,16 +115,15 @@ extension HostFacts.HugepagePool {
 
 extension HostFacts.Privileges {
     init(_ tree: FileTree, qemuUser name: String) throws(Failure) {
-        let inContainer =
+        self.init(uid: geteuid())
+        inContainer =
             tree.exists("/.dockerenv") || tree.exists("/run/.containerenv")
             || (tree.text("/proc/1/environ") ?? "").split(separator: "\0").contains { $0.hasPrefix("container=") }
             || Environment.current["KUBERNETES_SERVICE_HOST"] != nil
         let effective = FileTree.fields(tree.lines("/proc/self/status"))["CapEff"]
-        self.init(
-            uid: geteuid(), inContainer: inContainer,
-            firstUnprivilegedPort: tree.number("/proc/sys/net/ipv4/ip_unprivileged_port_start") ?? 1024,
-            capabilities: effective.flatMap { UInt64($0, radix: 16) } ?? 0,
-            hasTun: access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0)
+        capabilities = effective.flatMap { UInt64($0, radix: 16) } ?? 0
+        firstUnprivilegedPort = tree.number("/proc/sys/net/ipv4/ip_unprivileged_port_start") ?? firstUnprivilegedPort
+        hasTun = access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0
         guard uid == 0, let user = try User.named(name, in: tree) else { return }
         if !canRunOthers, name != Arguments().qemuUser {
             throw Failure(
@@ -175,8 +175,9 @@ extension HostFacts.Tools {
 
 extension HostFacts.Topology {
     package init(_ tree: FileTree) {
+        self.init(allowed: [])
         let list = FileTree.fields(tree.lines("/proc/self/status"))["Cpus_allowed_list"]
-        self.init(allowed: [], isolated: tree.line("/sys/devices/system/cpu/isolated")?.numberList ?? [])
+        isolated = tree.line("/sys/devices/system/cpu/isolated")?.numberList ?? []
         // An isolated processor is nobody's until it is asked for; one that is switched off, or not this container's, is not
         // to be had.
         var all = Set(list?.numberList ?? []).union(isolated)
@@ -198,8 +199,8 @@ extension HostFacts.PCIAccess {
         let path = tree.path("/sys/bus/pci/drivers_probe")
         let isWritable = access(path, W_OK) == 0
         let canRemount = !isWritable && Errno.last == .readOnly && privileges.has(.sysAdmin)
-        self.init(
-            sysfs: isWritable ? .allowed : canRemount ? .afterRemount : .refused,
-            hasVFIO: tree.exists("/dev/vfio/vfio"), hasVFIODriver: tree.exists("/sys/bus/pci/drivers/vfio-pci"))
+        self.init(sysfs: isWritable ? .allowed : canRemount ? .afterRemount : .refused)
+        hasVFIO = tree.exists("/dev/vfio/vfio")
+        hasVFIODriver = tree.exists("/sys/bus/pci/drivers/vfio-pci")
     }
 }

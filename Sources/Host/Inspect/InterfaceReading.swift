@@ -12,14 +12,16 @@ extension HostFacts.Interface {
             let folder = "/sys/class/net/\(name)"
             guard let flags = tree.line("\(folder)/flags") else { return nil }
             let uppers = tree.names(folder).filter { $0.hasPrefix("upper_") }
-            return HostFacts.Interface(
-                name: name, mac: tree.line("\(folder)/address").flatMap { MACAddress($0) },
-                mtu: tree.number("\(folder)/mtu") ?? 1500,
-                isUp: UInt32(flags.dropFirst(2), radix: 16).map { $0 & up != 0 } ?? false,
-                hasLink: tree.number("\(folder)/carrier").map { $0 == 1 },
-                uppers: uppers.map { String($0.dropFirst("upper_".count)) }, addresses: addresses[name] ?? [],
-                hasDefaultRoute: withDefaultRoute.contains(name),
-                hasProgram: tree.root == "/" && clinux_xdp_attached(name) != 0)
+            var interface = HostFacts.Interface(name: name)
+            interface.mac = tree.line("\(folder)/address").flatMap { MACAddress($0) }
+            interface.mtu = tree.number("\(folder)/mtu") ?? interface.mtu
+            interface.isUp = UInt32(flags.dropFirst(2), radix: 16).map { $0 & up != 0 } ?? false
+            interface.hasLink = tree.number("\(folder)/carrier").map { $0 == 1 }
+            interface.uppers = uppers.map { String($0.dropFirst("upper_".count)) }
+            interface.addresses = addresses[name] ?? []
+            interface.hasDefaultRoute = withDefaultRoute.contains(name)
+            interface.hasProgram = tree.root == "/" && clinux_xdp_attached(name) != 0
+            return interface
         }
     }
 
@@ -46,19 +48,18 @@ extension HostFacts.Interface {
         var list: UnsafeMutablePointer<ifaddrs>?
         guard getifaddrs(&list) == 0 else { return [:] }
         defer { freeifaddrs(list) }
-        let sizes = [AF_INET: MemoryLayout<sockaddr_in>.size, AF_INET6: MemoryLayout<sockaddr_in6>.size]
+        // Where the address's own bytes are in a sockaddr_in, and in a sockaddr_in6.
+        let places = [AF_INET: 4..<8, AF_INET6: 8..<24]
         var result: [String: [String]] = [:]
         var next = list
         while let entry = next?.pointee {
             next = entry.ifa_next
-            guard let address = entry.ifa_addr, let size = sizes[Int32(address.pointee.sa_family)] else { continue }
-            var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
-            getnameinfo(address, socklen_t(size), &host, socklen_t(host.count), nil, 0, NI_NUMERICHOST)
-            let text = String(decoding: host.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-            if text.hasPrefix("fe80:") { continue }
+            guard let pointer = entry.ifa_addr, let place = places[Int32(pointer.pointee.sa_family)] else { continue }
+            let bytes = UnsafeRawBufferPointer(start: pointer, count: place.upperBound)[place]
+            guard let address = IPAddress(bytes: bytes), !(address.isSix && address.isLinkLocal) else { continue }
             // An address can have a label of its own: eth1:vip.
             let name = String(cString: entry.ifa_name).prefix { $0 != ":" }
-            result[String(name), default: []].append(text)
+            result[String(name), default: []].append(address.description)
         }
         return result
     }

@@ -5,14 +5,10 @@ import System
 import Values
 
 extension HostFacts.Network {
-    /// Files of `/proc/sys` that say whether the host's own network is this one: only there are the settings of all.
-    static func isOwn(_ tree: FileTree) -> Bool {
-        tree.exists("/proc/sys/net") && !tree.exists("/proc/sys/net/core/dev_weight")
-    }
-
     /// From what `ip -json -details address` and `ip -json route show table all` print.
     init(_ tree: FileTree, addresses: JSON, routes: JSON, neighbours: JSON = []) {
-        self.init(isOwn: Self.isOwn(tree))
+        // The settings that are the whole kernel's are shown in the host's own network alone.
+        self.init(isOwn: tree.exists("/proc/sys/net") && !tree.exists("/proc/sys/net/core/dev_weight"))
         namespace = Self.currentNamespace
         self.neighbours = (neighbours.array ?? []).compactMap { json in
             guard let address = json["dst"]?.string.flatMap({ IPAddress($0) }),
@@ -62,9 +58,10 @@ extension String {
 extension HostFacts.Link {
     fileprivate init?(_ json: JSON, _ tree: FileTree) {
         guard let name = json["ifname"]?.string else { return nil }
-        let mac = json["address"]?.string.flatMap { MACAddress($0) }
-        let isUp = (json["flags"]?.array ?? []).contains { $0.string == "UP" }
-        self.init(name: name, mac: mac, mtu: Int(json["mtu"]?.integer ?? 1500), isUp: isUp)
+        self.init(name: name)
+        mac = json["address"]?.string.flatMap { MACAddress($0) }
+        mtu = json["mtu"]?.integer.map { Int($0) } ?? mtu
+        isUp = (json["flags"]?.array ?? []).contains { $0.string == "UP" }
         kind = json["linkinfo"]?["info_kind"]?.string
         master = json["master"]?.string
         addresses = (json["addr_info"]?.array ?? []).compactMap(HostFacts.Address.init)
@@ -73,9 +70,9 @@ extension HostFacts.Link {
         // Not from /sys, which can be that of another network.
         if let details = json["linkinfo"]?["info_data"], kind == "tun", details["type"]?.string == "tap" {
             let owner = details["user"].map { $0.string ?? $0.text }
-            tap = Tap(
-                owner: owner.flatMap { UInt32($0) ?? (try? User.named($0, in: tree)).map { $0?.uid ?? 0 } },
-                hasGroup: details["group"] != nil, isMultiQueue: details["multi_queue"]?.bool == true)
+            tap = Tap(owner: owner.flatMap { UInt32($0) ?? (try? User.named($0, in: tree)).map { $0?.uid ?? 0 } })
+            tap?.hasGroup = details["group"] != nil
+            tap?.isMultiQueue = details["multi_queue"]?.bool == true
         }
         if kind == "macvtap", let index = json["ifindex"]?.integer {
             let folder = "/sys/class/net/\(name)"

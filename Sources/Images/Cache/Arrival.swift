@@ -41,9 +41,7 @@ final class Arrival {
             // A wrong checksum is the better word for what is broken.
             unpacking?.failsAtOnce = expected == nil
         } else if expected == nil, !found.hasFormat, !found.isDescriptor, let length = part.length {
-            let image = DiskImage(
-                path: worker.request.shown, format: .raw, virtualSize: ByteCount(length), isBlockDevice: false,
-                fileSize: length, allocated: length, modified: 0)
+            let image = DiskImage(path: worker.request.shown, format: .raw, length: length, modified: 0)
             try image.refuseUnbootable(found)
         }
     }

@@ -16,9 +16,9 @@ package struct ImageInspection {
         let (file, head) = try ImageInspection.open(path)
         let type = file.st_mode & S_IFMT
         let modified = Int64(file.st_mtim.tv_sec) * 1_000_000_000 + Int64(file.st_mtim.tv_nsec)
-        let image = DiskImage(
-            path: path, format: .iso, virtualSize: ByteCount(UInt64(file.st_size)), isBlockDevice: type == S_IFBLK,
-            fileSize: UInt64(file.st_size), allocated: UInt64(file.st_blocks) * 512, modified: modified)
+        var image = DiskImage(path: path, format: .iso, length: UInt64(file.st_size), modified: modified)
+        image.isBlockDevice = type == S_IFBLK
+        image.allocated = UInt64(file.st_blocks) * 512
         try self.init(image, head, target: path, format: format, qemuImg: qemuImg, loop: loop)
     }
 

@@ -90,9 +90,7 @@ extension FetchWorker {
     /// What it is, as the machine is going to read it.
     private func inspectServed(_ part: PartialFile, _ head: DiskHead, _ address: ImageURL) throws -> DiskImage {
         let length = part.length ?? 0
-        var image = DiskImage(
-            path: part.path, format: .iso, virtualSize: ByteCount(length), isBlockDevice: false, fileSize: length,
-            allocated: length, modified: part.record.begun)
+        var image = DiskImage(path: part.path, format: .iso, length: length, modified: part.record.begun)
         do {
             let target = "nbd+unix:///?socket=\(request.lazySocket!)"
             image = try ImageInspection(

@@ -77,7 +77,7 @@ extension Effect {
         package var mark: NICMark
 
         package var shellText: String {
-            let override = "/sys/bus/pci/devices/\(address)/driver_override"
+            let override = "\(address.folder)/driver_override"
             return "echo \(driver) > \(override) && echo \(address) > /sys/bus/pci/drivers/\(driver)/bind &&\n    "
                 + "echo \(mark.text.shellQuoted) > \(override)"
         }

@@ -1,31 +1,20 @@
 extension HostFacts.Privileges {
-    package enum Capability: UInt64 {
-        case chown = 0
-        case dacOverride = 1
-        case kill = 5
-        case setGID = 6
-        case setUID = 7
-        case netBindService = 10
-        case netAdmin = 12
-        case netRaw = 13
-        case sysAdmin = 21
+    package struct Capability: Equatable, Sendable {
+        package var name: String
+        var bit: UInt64
 
-        package var name: String {
-            switch self {
-            case .chown: "CHOWN"
-            case .dacOverride: "DAC_OVERRIDE"
-            case .kill: "KILL"
-            case .setGID: "SETGID"
-            case .setUID: "SETUID"
-            case .netBindService: "NET_BIND_SERVICE"
-            case .netAdmin: "NET_ADMIN"
-            case .netRaw: "NET_RAW"
-            case .sysAdmin: "SYS_ADMIN"
-            }
-        }
+        package static let chown = Capability(name: "CHOWN", bit: 0)
+        package static let dacOverride = Capability(name: "DAC_OVERRIDE", bit: 1)
+        package static let kill = Capability(name: "KILL", bit: 5)
+        package static let setGID = Capability(name: "SETGID", bit: 6)
+        package static let setUID = Capability(name: "SETUID", bit: 7)
+        package static let netBindService = Capability(name: "NET_BIND_SERVICE", bit: 10)
+        package static let netAdmin = Capability(name: "NET_ADMIN", bit: 12)
+        package static let netRaw = Capability(name: "NET_RAW", bit: 13)
+        package static let sysAdmin = Capability(name: "SYS_ADMIN", bit: 21)
     }
 
-    package func has(_ capability: Capability) -> Bool { capabilities >> capability.rawValue & 1 == 1 }
+    package func has(_ capability: Capability) -> Bool { capabilities >> capability.bit & 1 == 1 }
 
     /// To run programs as another user: to make them so, give them what they need, and end them.
     private static let toRunOthers: [Capability] = [.chown, .dacOverride, .kill, .setGID, .setUID]

@@ -3,16 +3,12 @@ import Values
 extension HostFacts {
     /// The truth about the IOMMU: units and groups that are there, not what the kernel command line asked for.
     package struct IOMMU: Codable, Equatable {
-        package var units: [String]
-        package var groups: [Group]
+        package var units: [String] = []
+        package var groups: [Group] = []
         /// What the kernel command line asks for, which is not always what came of it.
         package var asked: [String] = []
 
-        package init(units: [String], groups: [Group], asked: [String] = []) {
-            self.units = units
-            self.groups = groups
-            self.asked = asked
-        }
+        package init() {}
 
         package struct Group: Codable, Equatable {
             package var number: Int
@@ -67,8 +63,60 @@ extension HostFacts {
         }
 
         package var isNIC: Bool { deviceClass.hasPrefix("02") }
-        package var folder: String { "/sys/bus/pci/devices/\(address)" }
+        package var folder: String { address.folder }
         package var mark: NICMark? { override.flatMap(NICMark.init) }
+    }
+
+    /// A Linux network interface, as far as taking it away would matter to somebody.
+    package struct Interface: Codable, Equatable {
+        package var name: String
+        package var mac: MACAddress?
+        package var mtu = 1500
+        package var isUp = false
+        /// nil while it is down.
+        package var hasLink: Bool?
+        /// Bridges, bonds, VLANs and the like that stand on it.
+        package var uppers: [String] = []
+        /// Without link-local ones.
+        package var addresses: [String] = []
+        package var hasDefaultRoute = false
+        /// An XDP program is in its receive path.
+        package var hasProgram = false
+
+        package init(name: String) { self.name = name }
+    }
+
+    /// What this process may do to the PCI devices.
+    package struct PCIAccess: Codable, Equatable {
+        package enum Writing: String, Codable {
+            case allowed
+            /// Mounted for reading only, as Docker does without --privileged, and can be mounted anew.
+            case afterRemount
+            case refused
+        }
+        package var sysfs: Writing
+        /// /dev/vfio/vfio is there.
+        package var hasVFIO = false
+        /// vfio-pci is loaded, or built in.
+        package var hasVFIODriver = false
+
+        package init(sysfs: Writing) { self.sysfs = sysfs }
+    }
+
+    /// Which processors there are to choose from, and where they are.
+    package struct Topology: Codable, Equatable {
+        /// The processors that this process may use.
+        package var allowed: [Int]
+        /// Those that the kernel keeps free of everything that is not put there by name.
+        package var isolated: [Int] = []
+        /// Processors by NUMA node; empty where the kernel knows no nodes.
+        package var nodes: [Int: [Int]] = [:]
+        /// For each processor those that share its core.
+        package var siblings: [Int: [Int]] = [:]
+
+        package init(allowed: [Int]) { self.allowed = allowed }
+
+        package func node(of cpu: Int) -> Int? { nodes.first { $0.value.contains(cpu) }?.key }
     }
 }
 

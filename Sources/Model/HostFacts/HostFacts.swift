@@ -53,12 +53,7 @@ package struct HostFacts: Codable, Equatable {
         package var forAnyone = false
         package var modules: [String] = []
 
-        package init(state: State, group: UInt32? = nil, forAnyone: Bool = false, modules: [String] = []) {
-            self.state = state
-            self.group = group
-            self.forAnyone = forAnyone
-            self.modules = modules
-        }
+        package init(state: State) { self.state = state }
     }
 
     package struct Memory: Codable, Equatable {
@@ -67,10 +62,9 @@ package struct HostFacts: Codable, Equatable {
         /// What the container may use, if that is limited.
         package var limit: ByteCount?
 
-        package init(total: ByteCount, available: ByteCount, limit: ByteCount? = nil) {
+        package init(total: ByteCount, available: ByteCount) {
             self.total = total
             self.available = available
-            self.limit = limit
         }
     }
 
@@ -80,7 +74,7 @@ package struct HostFacts: Codable, Equatable {
         package var total: Int
         package var free: Int
 
-        package init(node: Int? = nil, pageSize: ByteCount, total: Int, free: Int) {
+        package init(node: Int?, pageSize: ByteCount, total: Int, free: Int) {
             self.node = node
             self.pageSize = pageSize
             self.total = total
@@ -90,26 +84,16 @@ package struct HostFacts: Codable, Equatable {
 
     package struct Privileges: Codable, Equatable {
         package var uid: UInt32
-        package var inContainer: Bool
+        package var inContainer = false
         /// Below this port number only root may listen.
-        package var firstUnprivilegedPort: Int
-        package var capabilities: UInt64
+        package var firstUnprivilegedPort = 1024
+        package var capabilities: UInt64 = 0
         /// Whether /dev/net/tun opens, without which there are no taps.
         package var hasTun = true
         /// As which QEMU is to run, when it is not to have the rights of who started us.
         package var qemuUser: User?
 
-        package init(
-            uid: UInt32, inContainer: Bool, firstUnprivilegedPort: Int, capabilities: UInt64, hasTun: Bool = true,
-            qemuUser: User? = nil
-        ) {
-            self.uid = uid
-            self.inContainer = inContainer
-            self.firstUnprivilegedPort = firstUnprivilegedPort
-            self.capabilities = capabilities
-            self.hasTun = hasTun
-            self.qemuUser = qemuUser
-        }
+        package init(uid: UInt32) { self.uid = uid }
     }
 
     package struct Tools: Codable, Equatable {

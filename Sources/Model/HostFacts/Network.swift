@@ -25,8 +25,8 @@ extension HostFacts {
         package var name: String
         /// nil where it is none of Ethernet.
         package var mac: MACAddress?
-        package var mtu: Int
-        package var isUp: Bool
+        package var mtu = 1500
+        package var isUp = false
         /// veth, bridge, tun, macvtap …; nil for a device.
         package var kind: String?
         package var master: String?
@@ -38,12 +38,7 @@ extension HostFacts {
         package var acceptsAdvertisements: Int?
         package var hasIPv6 = true
 
-        package init(name: String, mac: MACAddress?, mtu: Int, isUp: Bool) {
-            self.name = name
-            self.mac = mac
-            self.mtu = mtu
-            self.isUp = isUp
-        }
+        package init(name: String) { self.name = name }
 
         /// Those that it was given.
         package var ownAddresses: [Address] { addresses.filter { !$0.isLinkLocal } }
@@ -54,11 +49,7 @@ extension HostFacts {
             package var hasGroup = false
             package var isMultiQueue = false
 
-            package init(owner: UInt32? = nil, hasGroup: Bool = false, isMultiQueue: Bool = false) {
-                self.owner = owner
-                self.hasGroup = hasGroup
-                self.isMultiQueue = isMultiQueue
-            }
+            package init(owner: UInt32?) { self.owner = owner }
         }
     }
 
@@ -70,12 +61,7 @@ extension HostFacts {
         package var words: [String] = []
         package var label: String?
 
-        package init(address: NetworkAddress, isLinkLocal: Bool = false, words: [String] = [], label: String? = nil) {
-            self.address = address
-            self.isLinkLocal = isLinkLocal
-            self.words = words
-            self.label = label
-        }
+        package init(address: NetworkAddress) { self.address = address }
     }
 
     package struct Neighbour: Codable, Equatable {
@@ -102,15 +88,10 @@ extension HostFacts {
         package var words: [String]?
         package var isMain = true
 
-        package init(
-            family: IPAddress.Family, destination: NetworkAddress, gateway: IPAddress? = nil, device: String,
-            words: [String]? = nil
-        ) {
+        package init(family: IPAddress.Family, destination: NetworkAddress, device: String) {
             self.family = family
             self.destination = destination
-            self.gateway = gateway
             self.device = device
-            self.words = words
         }
     }
 }
