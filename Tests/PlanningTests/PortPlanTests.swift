@@ -255,7 +255,8 @@ import Testing
     /// One processor is always left for everything else.
     @Test func leavesAProcessorForTheRest() throws {
         let two = { (facts: inout HostFacts) in
-            facts.topology = .init(allowed: [0, 1], nodes: [0: [0, 1]])
+            facts.topology = .init(allowed: [0, 1])
+            facts.topology?.nodes = [0: [0, 1]]
             facts.nics![0].numaNode = nil
             facts.nics![1].numaNode = nil
         }
