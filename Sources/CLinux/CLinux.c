@@ -10,6 +10,7 @@
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -25,6 +26,14 @@ char **clinux_environment(void) { return environ; }
 
 int clinux_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+void clinux_release_unused(void) {
+    malloc_trim(0);
+    // Below this frame, and below what the processor's ABI lets a function use beneath its own.
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), reach = 256 << 10;
+    uintptr_t end = ((uintptr_t)__builtin_frame_address(0) - 4096) & ~(page - 1);
+    madvise((void *)(end - reach), reach, MADV_DONTNEED);
+}
 
 int clinux_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 

@@ -155,7 +155,7 @@ package final class Machine {
         }
         pressPowerButton()
         if case .paused = phase { qmp.execute("stop") }
-        loop.after(Machine.settlingTime) { ResidentMemory.releaseCode() }
+        loop.after(Machine.settlingTime) { ResidentMemory.release() }
     }
 
     /// It must not go on with a disk that is not the one that was asked for; what it is, its owner can still look at.

@@ -1,9 +1,12 @@
+import CLinux
 import Glibc
 
 package enum ResidentMemory {
-    /// Lets go of the program's code that only the start needed. What is used again comes back from the page cache; what
-    /// isn't no longer counts as this process's memory for as long as the machine runs, which can be years.
-    package static func releaseCode() {
+    /// Lets go of what only the start needed: room on the heap and the stack, and code, which comes back from the page
+    /// cache when it is used again. What isn't no longer counts as this process's memory for as long as the machine runs,
+    /// which can be years.
+    package static func release() {
+        clinux_release_unused()
         for line in (FileTree().text("/proc/self/maps") ?? "").split(separator: "\n") {
             // Code alone: it is never written to, where data may hold what the dynamic linker changed.
             let fields = line.split(separator: " ")

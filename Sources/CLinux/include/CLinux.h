@@ -22,6 +22,8 @@
 char **clinux_environment(void);
 int clinux_open(const char *path, int flags, mode_t mode);
 int clinux_pipe(int ends[2]);
+/// Gives the kernel back what the heap and the stack do not use just now.
+void clinux_release_unused(void);
 /// A file in memory, without a name that others could open it by.
 int clinux_memory_file(const char *name);
 

@@ -54,7 +54,7 @@ package enum Relay {
         }
         channel.outlet.onEmpty = { loop.change(STDIN_FILENO, to: .readable) }
         tellSize()
-        ResidentMemory.releaseCode()
+        ResidentMemory.release()
         try withExtendedLifetime(channel) { try loop.run { ended } }
     }
 
