@@ -32,10 +32,7 @@ extension SeedSources {
     ) throws(Failure) -> (path: String, bytes: [UInt8])? {
         guard let name else { return nil }
         let path = try files.find(name, what: what, kind: .seed)
-        let bytes: [UInt8]
-        do throws(Errno) { bytes = try Files.read(path, limit: largest + 1) } catch {
-            throw Failure(.seed, "read \(what)", path, error)
-        }
+        let bytes = try Failure.naming(.seed, "read \(what)", path, try Files.read(path, limit: largest + 1))
         if bytes.count > largest { throw Failure(.seed, "use \(what)", path, "it is larger than 16M") }
         return (path, bytes)
     }

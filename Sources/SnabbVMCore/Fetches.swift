@@ -71,9 +71,7 @@ struct Fetches {
             Files.missingFolders(folders.base).map { .folder(path: $0, isShared: true) } + [
                 .folder(path: folders.run, isShared: false), .file(path: folders.servedImage),
             ])
-        do throws(Errno) { try Files.makeFolders(folders.run, mode: 0o711) } catch {
-            throw Failure(.host, "make", folders.run, error)
-        }
+        try Failure.naming(.host, "make", folders.run, try Files.makeFolders(folders.run, mode: 0o711))
     }
 
     /// Nobody is to remove the image while a machine has it.

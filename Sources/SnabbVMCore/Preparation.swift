@@ -51,8 +51,8 @@ struct Preparation {
         // In a dry run nothing is sent either.
         let mayAsk = ledger != nil && facts.privileges.has(.netRaw) && !searches.isEmpty
         addressGuard = mayAsk ? try AddressGuard(searches, loop: loop, log: log) : nil
-        let kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
-        let initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
+        let kernel = try arguments.kernel.map { try finder.files.find($0, what: "kernel") }
+        let initrd = try arguments.initrd.map { try finder.files.find($0, what: "initrd") }
         var seed = try SeedSources(arguments, files: finder.files)
         let secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
         let vncPassword = try Preparation.vncPassword(arguments, finder)
@@ -184,7 +184,7 @@ struct Preparation {
     private static func cdrom(
         _ name: String, _ arguments: Arguments, _ finder: ImageFinder, _ facts: HostFacts
     ) throws(Failure) -> Wanted {
-        guard ImageURL(name) != nil else { return Wanted(path: try finder.find(name, what: "CD"), format: .iso) }
+        guard ImageURL(name) != nil else { return Wanted(path: try finder.files.find(name, what: "CD"), format: .iso) }
         var others = arguments
         (others.checksum, others.keyring, others.member, others.format) = (nil, nil, nil, .iso)
         // Those are for the image's server.
@@ -213,7 +213,7 @@ struct Preparation {
                         .image, "boot the disk in", folders.disks,
                         "it stands on an image of \(source), which is not all here", remedy: "give that as IMAGE again")
                 }
-                return Wanted(path: try finder.find(base.path, what: "image"), format: base.format)
+                return Wanted(path: try finder.files.find(base.path, what: "image"), format: base.format)
             }
         }
         switch try finder.locate(name, arguments, facts) {
@@ -241,7 +241,7 @@ struct Preparation {
     }
 
     private static func secretFile(_ name: String, _ finder: ImageFinder) throws(Failure) -> String {
-        let path = try finder.find(name, what: "secret file")
+        let path = try finder.files.find(name, what: "secret file")
         if (try? Files.status(path))?.st_size == 0 { throw Failure(.image, "use", path, "it is empty") }
         return path
     }
@@ -249,11 +249,8 @@ struct Preparation {
     private static func vncPassword(_ arguments: Arguments, _ finder: ImageFinder) throws(Failure) -> String? {
         guard let name = arguments.vncPasswordFile else { return nil }
         if arguments.vnc == .off { throw Failure(.usage, "use", "--vnc-password-file", "VNC is off") }
-        let path = try finder.find(name, what: "VNC password file", kind: .usage)
-        let content: [UInt8]
-        do throws(Errno) { content = try Files.read(path, limit: 4096) } catch {
-            throw Failure(.usage, "read", path, error)
-        }
+        let path = try finder.files.find(name, what: "VNC password file", kind: .usage)
+        let content = try Failure.naming(.usage, "read", path, try Files.read(path, limit: 4096))
         let password = String(decoding: content.prefix { $0 != 0x0a && $0 != 0x0d }, as: UTF8.self)
         if password.isEmpty { throw Failure(.usage, "use", path, "there is no password in it") }
         return password

@@ -37,12 +37,9 @@ final class Channel {
     /// The launcher's ends of the pipes NAME.out (from QEMU) and NAME.in (to QEMU). Both open at once: for reading nobody
     /// need write yet, and the other is opened both ways for the same reason.
     convenience init(pipes path: String, loop: EventLoop) throws(Failure) {
-        do throws(Errno) {
-            let reading = try Descriptor.open("\(path).out", O_RDONLY | O_NONBLOCK)
-            self.init(reading, try Descriptor.open("\(path).in", O_RDWR | O_NONBLOCK), loop: loop)
-        } catch {
-            throw Failure(.qemu, "open", path, error)
-        }
+        let reading = try Failure.naming(.qemu, "open", path, try Descriptor.open("\(path).out", O_RDONLY | O_NONBLOCK))
+        let writing = try Failure.naming(.qemu, "open", path, try Descriptor.open("\(path).in", O_RDWR | O_NONBLOCK))
+        self.init(reading, writing, loop: loop)
     }
 
     func send(_ text: String) { outlet.send(text) }

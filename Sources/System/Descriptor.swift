@@ -9,12 +9,12 @@ package final class HeldDescriptor {
 
     /// A file that must be there, or be made; the failure says what it was opened for.
     package init(opening path: String, _ flags: Int32, _ kind: FailureKind, _ operation: String) throws(Failure) {
-        do throws(Errno) { descriptor = try Descriptor.open(path, flags) } catch {
-            throw Failure(kind, operation, path, error)
-        }
+        descriptor = try Failure.naming(kind, operation, path, try Descriptor.open(path, flags))
     }
 
     package var raw: Int32 { descriptor.raw }
+    /// Also a block device's.
+    package var size: UInt64 { UInt64(max(0, lseek(raw, 0, SEEK_END))) }
     package func writeAll(_ bytes: [UInt8]) throws(Errno) { try descriptor.writeAll(bytes) }
 }
 
@@ -28,6 +28,14 @@ package struct Descriptor: ~Copyable {
 
     package static func open(_ path: String, _ flags: Int32, mode: mode_t = 0o600) throws(Errno) -> Descriptor {
         Descriptor(try Errno.check { clinux_open(path, flags | O_CLOEXEC, mode) })
+    }
+
+    /// A socket at this path, in the place of what was there.
+    package static func listening(at path: String) throws(Failure) -> Descriptor {
+        unlink(path)
+        let socket = try Failure.naming(.host, "listen on", path, Descriptor(try Errno.check { clinux_listen(path) }))
+        try Failure.naming(.host, "listen on", path, try socket.setNonBlocking())
+        return socket
     }
 
     package func read(atMost count: Int) throws(Errno) -> [UInt8] {
@@ -65,6 +73,17 @@ package struct Descriptor: ~Copyable {
             rest = rest.dropFirst(count)
         }
     }
+
+    package func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Errno) {
+        var done = 0
+        while done < bytes.count {
+            done += try Errno.check {
+                pwrite(raw, bytes.baseAddress! + done, bytes.count - done, off_t(offset) + off_t(done))
+            }
+        }
+    }
+
+    package func truncate(to length: UInt64) throws(Errno) { try Errno.check { ftruncate(raw, off_t(length)) } }
 
     package func setNonBlocking() throws(Errno) {
         let flags = try Errno.check { fcntl(raw, F_GETFL) }

@@ -61,4 +61,12 @@ extension Failure {
             full ? .noSpace : kind, operation, subject, errno.description,
             remedy: full ? "make room there, or choose another folder with --scratch, --state or --cache" : remedy)
     }
+
+    /// Makes a system call; where it is refused, the failure says what it was for.
+    @discardableResult
+    package static func naming<Value: ~Copyable>(
+        _ kind: FailureKind, _ operation: String, _ subject: String, _ call: @autoclosure () throws(Errno) -> Value
+    ) throws(Failure) -> Value {
+        do throws(Errno) { return try call() } catch { throw Failure(kind, operation, subject, error) }
+    }
 }

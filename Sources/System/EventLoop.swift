@@ -52,12 +52,7 @@ package final class EventLoop {
     package var onSignal: (Int32) throws -> Void = { _ in }
 
     /// A descriptor's number says little: it can be closed, and given to another, between `poll` and the handler.
-    private struct Watch {
-        let identity: Int
-        var events: Events
-        var handler: (Events) throws -> Void
-    }
-    private var watches: [Int32: Watch] = [:]
+    private var watches: [Int32: (identity: Int, events: Events, handler: (Events) throws -> Void)] = [:]
     private var timers: [Timer: (deadline: ContinuousClock.Instant, handler: Handler)] = [:]
     /// How many watches and timers there have been.
     private var count = 0
@@ -89,7 +84,7 @@ package final class EventLoop {
 
     package func watch(_ descriptor: Int32, for events: Events, handler: @escaping (Events) throws -> Void) {
         count += 1
-        watches[descriptor] = Watch(identity: count, events: events, handler: handler)
+        watches[descriptor] = (count, events, handler)
     }
 
     package func change(_ descriptor: Int32, to events: Events) { watches[descriptor]?.events = events }
@@ -150,7 +145,8 @@ package final class EventLoop {
         let watched = watches.map { (descriptor: $0.key, watch: $0.value) }
         var polled = watched.map { pollfd(fd: $0.descriptor, events: $0.watch.events.rawValue, revents: 0) }
         polled.append(pollfd(fd: signals.raw, events: Int16(POLLIN), revents: 0))
-        let ready = poll(&polled, nfds_t(polled.count), patience ?? untilNextTimer())
+        let untilNextTimer = timers.values.map(\.deadline).min()?.untilThen ?? -1
+        let ready = poll(&polled, nfds_t(polled.count), patience ?? untilNextTimer)
         if ready < 0, Errno.last != .interrupted { throw Errno.last }
         if ready > 0 {
             if polled.removeLast().revents != 0 { try takeSignals() }
@@ -164,10 +160,6 @@ package final class EventLoop {
         for (timer, due) in timers.sorted(by: { $0.value.deadline < $1.value.deadline }) where due.deadline <= now {
             if timers.removeValue(forKey: timer) != nil { try due.handler() }
         }
-    }
-
-    private func untilNextTimer() -> Int32 {
-        timers.values.map(\.deadline).min()?.untilThen ?? -1
     }
 
     private func takeSignals() throws {

@@ -25,12 +25,8 @@ package struct FileFinder {
                 remedy: near.map { "did you mean \($0)?" })
         }
         if Files.isFolder(path) { throw Failure(kind, "use \(what)", path, "it is a folder") }
-        do throws(Errno) {
-            _ = try Descriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
-            return try Files.resolved(path)
-        } catch {
-            throw Failure(kind, "read \(what)", path, error)
-        }
+        _ = try HeldDescriptor(opening: path, O_RDONLY | O_NONBLOCK | O_NOCTTY, kind, "read \(what)")
+        return try Failure.naming(kind, "read \(what)", path, try Files.resolved(path))
     }
 
     package func places(_ name: String) -> [String] {

@@ -33,20 +33,18 @@ package struct FileTree {
     package func exists(_ path: String) -> Bool { access(self.path(path), F_OK) == 0 }
 
     /// The names in a folder, sorted; none where there is no such folder.
-    package func names(_ path: String) -> [String] { Files.names(self.path(path)).sorted { $0.naturallyPrecedes($1) } }
+    package func names(_ path: String) -> [String] { Files.names(self.path(path)).sorted(by: FileTree.precedes) }
+
+    /// node2 before node10.
+    private static func precedes(_ one: String, _ other: String) -> Bool {
+        let digits = { (text: String) in Int(text.drop { !$0.isNumber }) }
+        if let a = digits(one), let b = digits(other), a != b { return a < b }
+        return one < other
+    }
 
     /// The last part of where a symbolic link points, as sysfs names a driver or group.
     package func linkName(_ path: String) -> String? {
         Files.linkTarget(self.path(path)).map { String($0.split(separator: "/").last ?? "") }
-    }
-}
-
-extension String {
-    /// node2 before node10.
-    fileprivate func naturallyPrecedes(_ other: String) -> Bool {
-        let digits = { (text: String) in Int(text.drop { !$0.isNumber }) }
-        if let a = digits(self), let b = digits(other), a != b { return a < b }
-        return self < other
     }
 }
 
@@ -88,11 +86,7 @@ package enum Files {
         return String(cString: result)
     }
 
-    static var currentFolder: String {
-        guard let result = getcwd(nil, 0) else { return "/" }
-        defer { free(result) }
-        return String(cString: result)
-    }
+    static var currentFolder: String { (try? resolved(".")) ?? "/" }
 
     package static func absolute(_ path: String) -> String {
         path.hasPrefix("/") ? path : currentFolder + (currentFolder == "/" ? "" : "/") + path

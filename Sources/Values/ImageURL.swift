@@ -53,7 +53,7 @@ package struct ImageURL: Codable, Equatable {
         return "\(parts.before)\(parts.host)\(parts.path)\(parts.query.prefix { $0 != "#" })"
     }
 
-    package var path: String { String(parts.path).percentDecoded }
+    package var path: String { ImageURL.percentDecoded(parts.path) }
 
     /// The last part of the path, as the server has it.
     package var fileName: String { String(path.split(separator: "/").last ?? "") }
@@ -72,12 +72,10 @@ package struct ImageURL: Codable, Equatable {
         result.text = "\(parts.before)\(login)\(parts.host)\(parts.path)\(suffix)\(parts.query)"
         return result
     }
-}
 
-extension String {
-    fileprivate var percentDecoded: String {
+    private static func percentDecoded(_ text: Substring) -> String {
         var bytes: [UInt8] = []
-        var rest = utf8[...]
+        var rest = text.utf8[...]
         while let byte = rest.popFirst() {
             if byte == UInt8(ascii: "%"), rest.count >= 2,
                 let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)

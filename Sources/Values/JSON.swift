@@ -106,6 +106,9 @@ extension JSON {
         let bytes: [UInt8]
         var at = 0
         static let deepest = 128
+        private static let escapes: [Unicode.Scalar: Unicode.Scalar] = [
+            "\"": "\"", "\\": "\\", "/": "/", "b": "\u{8}", "f": "\u{c}", "n": "\n", "r": "\r", "t": "\t",
+        ]
 
         mutating func document() throws(JSONSyntaxError) -> JSON {
             let value = try value(depth: 0)
@@ -221,20 +224,11 @@ extension JSON {
         }
 
         private mutating func escaped() throws(JSONSyntaxError) -> Unicode.Scalar {
-            let letter = next
+            let letter = next.map { Unicode.Scalar($0) }
             at += 1
-            switch letter {
-            case UInt8(ascii: "\""): return "\""
-            case UInt8(ascii: "\\"): return "\\"
-            case UInt8(ascii: "/"): return "/"
-            case UInt8(ascii: "b"): return "\u{8}"
-            case UInt8(ascii: "f"): return "\u{c}"
-            case UInt8(ascii: "n"): return "\n"
-            case UInt8(ascii: "r"): return "\r"
-            case UInt8(ascii: "t"): return "\t"
-            case UInt8(ascii: "u"): return try unicode()
-            default: throw expected("an escape")
-            }
+            if letter == "u" { return try unicode() }
+            guard let letter, let scalar = Reader.escapes[letter] else { throw expected("an escape") }
+            return scalar
         }
 
         private mutating func unicode() throws(JSONSyntaxError) -> Unicode.Scalar {

@@ -108,12 +108,12 @@ import Testing
     @Test func findsFilesWhereUsersPutThem() throws {
         let finder = ImageFinder(files: FileFinder(sharedFolder: scratch.folder("u")), demoFolder: scratch.path)
         let shared = scratch.file("u/sub/disk.img", "x")
-        #expect(try finder.find("sub/disk.img", what: "image") == Files.resolved(shared))
-        let failure = expectThrown(Failure.self) { try finder.find("sub/disc.img", what: "image") }
+        #expect(try finder.files.find("sub/disk.img", what: "image") == Files.resolved(shared))
+        let failure = expectThrown(Failure.self) { try finder.files.find("sub/disc.img", what: "image") }
         #expect(failure?.remedy == "did you mean disk.img?")
-        let address = expectThrown(Failure.self) { try finder.find("https://u:secret@host/x.img", what: "image") }
+        let address = expectThrown(Failure.self) { try finder.files.find("https://u:secret@host/x.img", what: "image") }
         #expect(address?.line.contains("secret") == false)
-        #expect(throws: Failure.self) { try finder.find("u", what: "image") }
+        #expect(throws: Failure.self) { try finder.files.find("u", what: "image") }
         #expect(throws: Failure.self) { try finder.demo() }
     }
 }

@@ -167,9 +167,7 @@ package struct ImageCache {
     /// Held by who uses the image, so that nobody removes it.
     package static func hold(_ path: String) throws(Failure) -> HeldDescriptor {
         let file = try HeldDescriptor(opening: path, O_RDONLY, .image, "open")
-        do throws(Errno) { try Errno.check { flock(file.raw, LOCK_SH) } } catch {
-            throw Failure(.image, "open", path, error)
-        }
+        try Failure.naming(.image, "open", path, try Errno.check { flock(file.raw, LOCK_SH) })
         return file
     }
 

@@ -25,10 +25,6 @@ package struct ImageFinder {
         self.cache = cache
     }
 
-    package func find(_ name: String, what: String, kind: FailureKind = .image) throws(Failure) -> String {
-        try files.find(name, what: what, kind: kind)
-    }
-
     /// The demo machine, made when the program was built.
     func demo() throws(Failure) -> String {
         let path = "\(demoFolder)/demo.iso"
@@ -52,11 +48,11 @@ package struct ImageFinder {
         request.web.headers = []
         for text in arguments.web.headers { request.web.headers += try headers(text) }
         if let file = arguments.web.caCertificates {
-            request.web.caCertificates = try find(file, what: "file of certificates", kind: .usage)
+            request.web.caCertificates = try files.find(file, what: "file of certificates", kind: .usage)
         }
-        if let keyring = arguments.keyring { request.keyring = try find(keyring, what: "keyring", kind: .usage) }
+        if let keyring = arguments.keyring { request.keyring = try files.find(keyring, what: "keyring", kind: .usage) }
         if let checksum = arguments.checksum, case .list(let list) = ChecksumRequest(checksum), ImageURL(list) == nil {
-            request.checksum = try find(list, what: "list of checksums", kind: .usage)
+            request.checksum = try files.find(list, what: "list of checksums", kind: .usage)
         }
         if let reference = OCIReference.parse(name, exists: isThere) {
             request.source = .oci(path: try folderOrFile(reference.path), tag: reference.tag)
@@ -96,18 +92,15 @@ package struct ImageFinder {
 
     private func folderOrFile(_ name: String) throws(Failure) -> String {
         if let path = files.places(name).first(where: Files.isFolder) { return path }
-        return try find(name, what: "container image")
+        return try files.find(name, what: "container image")
     }
 
     /// `@FILE` has one a line: a password has no place on a command line.
     private func headers(_ text: String) throws(Failure) -> [String] {
         guard text.hasPrefix("@") else { return [text] }
-        let path = try find(String(text.dropFirst()), what: "file of headers", kind: .usage)
-        do throws(Errno) {
-            let content = String(decoding: try Files.read(path, limit: 1 << 20), as: UTF8.self)
-            return content.split(whereSeparator: \.isNewline).map { String($0).trimmed }.filter { !$0.isEmpty }
-        } catch {
-            throw Failure(.usage, "read", path, error)
-        }
+        let path = try files.find(String(text.dropFirst()), what: "file of headers", kind: .usage)
+        let content = try Failure.naming(.usage, "read", path, try Files.read(path, limit: 1 << 20))
+        let lines = String(decoding: content, as: UTF8.self).split(whereSeparator: \.isNewline)
+        return lines.map { String($0).trimmed }.filter { !$0.isEmpty }
     }
 }

@@ -44,11 +44,11 @@ package final class PartialFile {
     }
 
     package let path: String
-    private(set) var record: Record
+    var record: Record
     let file: HeldDescriptor
     /// The host has crashed since: what was not synced may be lost.
     let isOfOtherBoot: Bool
-    private var unsaved: UInt64 = 0
+    private(set) var unsaved: UInt64 = 0
     private var nextSave = ContinuousClock.now
 
     var present: Spans { record.present }
@@ -85,14 +85,9 @@ package final class PartialFile {
     func reset(_ validators: Validators) throws(Failure) {
         record = Record(
             source: record.source, validators: validators, boot: PartialFile.boot, begun: Files.timeNow)
-        do throws(Errno) { try Errno.check { ftruncate(file.raw, 0) } } catch {
-            throw Failure(.host, "write", path, error)
-        }
+        try Failure.naming(.host, "write", path, try file.descriptor.truncate(to: 0))
         try save()
     }
-
-    func setLength(_ length: UInt64) { record.validators.length = length }
-    func setDigest(_ state: DigestState) { record.digest = state }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Failure) {
         do throws(Errno) { try file.descriptor.write(bytes, at: offset) } catch {
@@ -102,8 +97,6 @@ package final class PartialFile {
         unsaved += UInt64(bytes.count)
         if unsaved >= PartialFile.saveEvery, ContinuousClock.now >= nextSave { try save() }
     }
-
-    var hasUnsaved: Bool { unsaved > 0 }
 
     /// So much is fetched twice at most when the launcher is killed.
     private static let saveEvery: UInt64 = 256 << 10
@@ -125,16 +118,5 @@ package final class PartialFile {
     static func remove(_ path: String) {
         unlink(path)
         for suffix in [".json", ".json.new"] { unlink(path + suffix) }
-    }
-}
-
-extension Descriptor {
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Errno) {
-        var done = 0
-        while done < bytes.count {
-            done += try Errno.check {
-                pwrite(raw, bytes.baseAddress! + done, bytes.count - done, off_t(offset) + off_t(done))
-            }
-        }
     }
 }

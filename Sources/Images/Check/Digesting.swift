@@ -7,8 +7,8 @@ import Values
 /// A digest that is not finished, and how far it has come: plain bytes, so that a killed launcher's successor goes on.
 package struct DigestState: Codable {
     var algorithm: DigestAlgorithm
-    var offset: UInt64
-    var state: String
+    var offset: UInt64 = 0
+    var state = ""
 }
 
 extension DigestAlgorithm {
@@ -55,12 +55,13 @@ final class Digesting: Follower {
     /// A partial file keeps how far it came, for whoever goes on.
     init(_ worker: FetchWorker, _ file: Int32, _ algorithm: DigestAlgorithm, of part: PartialFile? = nil) throws {
         self.part = part
-        let settings = try JSON(encoding: DigestWorker.Request(algorithm: algorithm, from: part?.digest))
+        let kept = part?.digest.flatMap { $0.algorithm == algorithm ? $0 : nil }
+        let settings = try JSON(encoding: kept ?? DigestState(algorithm: algorithm))
         try super.init(worker, .digest, settings, files: [file])
     }
 
     override func take(_ message: JSON) throws {
-        if let state = message["state"] { part?.setDigest(try state.decode(DigestState.self)) }
+        if let state = message["state"] { part?.record.digest = try state.decode(DigestState.self) }
         digest = try message["digest"]?.decode(Digest.self) ?? digest
     }
 
@@ -76,17 +77,12 @@ final class Digesting: Follower {
 
 /// Reads a file as it comes, and tells its digest.
 package enum DigestWorker {
-    struct Request: Codable {
-        var algorithm: DigestAlgorithm
-        var from: DigestState?
-    }
-
     private static let keepEvery: UInt64 = 32 << 20
 
     package static func run(_ operand: String) throws -> Int32 {
-        let request = try JSON(parsing: operand).decode(Request.self)
+        let begun = try JSON(parsing: operand).decode(DigestState.self)
         var file = FollowedFile()
-        var digester = try Digester(request.algorithm, from: request.from)
+        var digester = try Digester(begun.algorithm, from: begun)
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
         defer { buffer.deallocate() }
         var kept = digester.offset

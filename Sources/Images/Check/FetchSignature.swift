@@ -9,9 +9,8 @@ extension FetchWorker {
         _ list: [UInt8], by keyring: String, named name: String, beside: (String) throws -> [UInt8]?
     ) throws -> [UInt8] {
         guard let gpgv = request.gpgv else { throw Failure.missing("gpgv", package: "gpgv") }
-        let command = Command(program: gpgv, arguments: ["--quiet", "--keyring", keyring])
         let isInline = String(decoding: list.prefix(64 << 10), as: UTF8.self).contains(ChecksumList.signedMark)
-        if isInline { return try verify(name, keyring, command, ["--output", "-"], [list]) }
+        if isInline { return try verify(name, keyring, gpgv, ["--output", "-"], [list]) }
         // How those who publish such lists name the signature beside them.
         let suffixes = [".gpg", ".sign", ".asc", ".sig"]
         var signature: [UInt8] = []
@@ -21,21 +20,20 @@ extension FetchWorker {
                 .checksum, "trust", name, "there is no signature beside it (\(suffixes.joined(separator: ", ")))",
                 remedy: "leave out --keyring, or give a list that is signed")
         }
-        _ = try verify(name, keyring, command, [], [signature, list])
+        _ = try verify(name, keyring, gpgv, [], [signature, list])
         return list
     }
 
     /// gpgv reads files by name.
     private func verify(
-        _ name: String, _ keyring: String, _ command: Command, _ options: [String], _ contents: [[UInt8]]
+        _ name: String, _ keyring: String, _ gpgv: String, _ options: [String], _ contents: [[UInt8]]
     ) throws -> [UInt8] {
         var template = Array("/tmp/snabbvm-signature-XXXXXX".utf8CString)
         guard let made = mkdtemp(&template) else { throw Failure(.host, "make a folder in", "/tmp", Errno.last) }
         let folder = String(cString: made)
         defer { Files.removeTree(folder) }
-        var command = command
+        var command = Command(program: gpgv, arguments: ["--quiet", "--keyring", keyring] + options)
         command.environment = ["GNUPGHOME": folder, "LC_ALL": "C.UTF-8"]
-        command.arguments += options
         for (number, content) in contents.enumerated() {
             command.arguments.append("\(folder)/\(number)")
             try Files.create("\(folder)/\(number)", content, mode: 0o600)

@@ -50,16 +50,13 @@ package struct ImageInspection {
 
     /// The file and its first bytes.
     static func open(_ path: String) throws(Failure) -> (stat, DiskHead) {
-        do throws(Errno) {
-            let file = try Descriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
-            let status = try file.status()
-            if [S_IFREG, S_IFBLK].contains(status.st_mode & S_IFMT) {
-                return (status, DiskHead(try file.readAll(limit: DiskHead.size)))
-            }
-        } catch {
-            throw Failure(.image, "read image", path, error)
+        let file = try HeldDescriptor(opening: path, O_RDONLY | O_NONBLOCK | O_NOCTTY, .image, "read image")
+        let status = try Failure.naming(.image, "read image", path, try file.descriptor.status())
+        guard [S_IFREG, S_IFBLK].contains(status.st_mode & S_IFMT) else {
+            throw Failure(.image, "use image", path, "it is neither a file nor a disk")
         }
-        throw Failure(.image, "use image", path, "it is neither a file nor a disk")
+        let bytes = try Failure.naming(.image, "read image", path, try file.descriptor.readAll(limit: DiskHead.size))
+        return (status, DiskHead(bytes))
     }
 
     package func finish() throws -> DiskImage {

@@ -1,4 +1,3 @@
-import Glibc
 import Model
 import System
 import Values
@@ -114,9 +113,7 @@ extension FetchWorker {
         _ part: PartialFile, _ address: ImageURL, _ expected: Digest?, announce: () throws -> Void
     ) throws {
         let length = part.length ?? 0
-        do throws(Errno) { try Errno.check { ftruncate(part.file.raw, off_t(length)) } } catch {
-            throw Failure(.host, "write", part.path, error)
-        }
+        try Failure.naming(.host, "write", part.path, try part.file.descriptor.truncate(to: length))
         let server = try NBDServer(request, file: part.file.raw, length: length, loop: loop)
         let transfer = Transfer(self, address, web: try web(), into: part, isLazy: true)
         let digesting = try Digesting(self, part.file.raw, expected?.algorithm ?? .sha256, of: part)

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import System
 import Values
@@ -20,13 +19,9 @@ final class NBDServer {
         self.file = file
         self.length = length
         let path = request.lazySocket!
-        unlink(path)
-        do throws(Errno) {
-            listener = Descriptor(try Errno.check { clinux_listen(path) })
-            try listener.setNonBlocking()
-            if let owner = request.lazyOwner { try Errno.check { chown(path, owner.uid, owner.gid) } }
-        } catch {
-            throw Failure(.host, "listen on", path, error)
+        listener = try Descriptor.listening(at: path)
+        if let owner = request.lazyOwner {
+            try Failure.naming(.host, "listen on", path, try Errno.check { chown(path, owner.uid, owner.gid) })
         }
         loop.watch(listener.raw, for: .readable) { [unowned self] _ in accept() }
     }

@@ -9,6 +9,7 @@ struct OCIFetch {
     let worker: FetchWorker
     let path: String
     let tag: String?
+    private var layout: OCILayout { OCILayout(path: path) }
     /// Where KubeVirt's containerDisk has it.
     private static let diskFolder = "disk"
     private static let longestText: UInt64 = 8 << 20
@@ -40,29 +41,25 @@ struct OCIFetch {
     private func layers() throws -> (layers: [(name: String, digest: Digest?)], version: String) {
         guard let index = try text("index.json") else {
             guard let list = try text("manifest.json") else {
-                throw Failure(
-                    .image, "use image", path, "it is no OCI layout and no archive of one: it has no index.json")
+                throw layout.unusable("it is no OCI layout and no archive of one: it has no index.json")
             }
             if Files.isFolder(path) {
-                throw Failure(
-                    .image, "use image", path, "it is an unpacked archive of docker save",
-                    remedy: "give the archive itself")
+                throw layout.unusable("it is an unpacked archive of docker save", "give the archive itself")
             }
-            let names = try OCILayout(path: path).layers(dockerManifest: list, tag: tag)
+            let names = try layout.layers(dockerManifest: list, tag: tag)
             // Names of layers are no digests in all archives.
             let (status, _) = try ImageInspection.open(path)
             let mark = "\(status.st_size) \(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
             return (names.map { ($0, nil) }, "\(names.joined(separator: " ")) \(mark)")
         }
         let found = try OCIIndex(index, path: path).manifest(tag: tag, read: blob)
-        let layers = try OCILayout(path: path).layers(manifest: try blob(found))
+        let layers = try layout.layers(manifest: try blob(found))
         return (layers.map { ($0.blobPath, $0.digest) }, found.digest.hex)
     }
 
     private func blob(_ descriptor: OCIDescriptor) throws -> [UInt8] {
         guard let bytes = try text(descriptor.blobPath) else {
-            throw Failure(
-                .image, "use image", path, "its blob \(descriptor.digest) is missing", remedy: "copy it again")
+            throw layout.unusable("its blob \(descriptor.digest) is missing", "copy it again")
         }
         var digester = try Digester(.sha256)
         bytes.withUnsafeBytes { digester.add($0) }

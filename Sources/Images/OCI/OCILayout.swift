@@ -178,7 +178,7 @@ struct OCILayout {
         return values
     }
 
-    fileprivate func unusable(_ cause: String, _ remedy: String? = nil) -> Failure {
+    func unusable(_ cause: String, _ remedy: String? = nil) -> Failure {
         Failure(.image, "use image", path, cause, remedy: remedy)
     }
 

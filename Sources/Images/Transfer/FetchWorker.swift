@@ -239,12 +239,9 @@ package final class FetchWorker {
         let file = try open(path)
         // The time that was promised for it.
         let time = timespec(tv_sec: Int(begun / 1_000_000_000), tv_nsec: Int(begun % 1_000_000_000))
-        do throws(Errno) {
-            try Errno.check { futimens(file.raw, [time, time]) }
-            try Errno.check { rename(path, record.image.path) }
-        } catch {
-            throw Failure(.host, "rename to", record.image.path, error)
-        }
+        let name = record.image.path
+        try Failure.naming(.host, "rename to", name, try Errno.check { futimens(file.raw, [time, time]) })
+        try Failure.naming(.host, "rename to", name, try Errno.check { rename(path, name) })
         PartialFile.remove(cache.partPath(stem))
         say(isServing ? .whole : .ready(record.image))
         record.content = try digesting?.wait()
@@ -266,11 +263,6 @@ package final class FetchWorker {
         say(.ready(there.record.image))
         return true
     }
-}
-
-extension HeldDescriptor {
-    /// Also a block device's.
-    var size: UInt64 { UInt64(max(0, lseek(raw, 0, SEEK_END))) }
 }
 
 /// How much comes in a second.

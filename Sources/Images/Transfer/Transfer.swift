@@ -261,7 +261,7 @@ final class Transfer {
         if part.present.count == 0 {
             try part.reset(now)
         } else if part.length == nil, let total = now.length {
-            part.setLength(total)
+            part.record.validators.length = total
         }
         if !hasAnswer, canSplit { watchRate() }
         hasAnswer = true
@@ -304,7 +304,7 @@ final class Transfer {
         if ![0, 200, 206].contains(status) { return try recover(from: WebFailure(status: status)) }
         if hasAnswer, part.length == nil, connection.limit == nil {
             // An answer without a length is over when it is over.
-            part.setLength(connection.position)
+            part.record.validators.length = connection.position
         }
         let goal = connection.limit ?? part.length ?? connection.position
         if hasAnswer, connection.position < goal {
@@ -368,7 +368,7 @@ final class Transfer {
         if saving != nil { return }
         saving = loop.after(.milliseconds(20)) { [self] in
             saving = nil
-            if part.hasUnsaved { try part.save() }
+            if part.unsaved > 0 { try part.save() }
         }
     }
 

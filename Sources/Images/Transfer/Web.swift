@@ -68,12 +68,8 @@ final class Web {
 
     private func setTimer(_ milliseconds: Int) {
         loop.cancel(timer)
-        timer = nil
         if milliseconds < 0 { return }
-        timer = loop.after(.milliseconds(milliseconds)) { [unowned self] in
-            timer = nil
-            try act(-1, 0)
-        }
+        timer = loop.after(.milliseconds(milliseconds)) { [unowned self] in try act(-1, 0) }
     }
 
     private func act(_ socket: curl_socket_t, _ events: Int32) throws {

@@ -92,7 +92,7 @@ package final class Unpacker {
             bytes.pointee = content.baseAddress
             return content.count
         } catch {
-            readFailure = (error as? Gzip.Broken)?.words ?? "it can't be read: \(error)"
+            readFailure = (error as? Failure)?.cause ?? "it can't be read: \(error)"
             return -1
         }
     }
@@ -315,8 +315,6 @@ package final class Unpacker {
 
 /// What is in a gzip file, its checksums looked at.
 private final class Gzip {
-    struct Broken: Error { var words: String }
-
     private let gzip: OpaquePointer
     private let output = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
     private var packed = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -340,14 +338,14 @@ private final class Gzip {
                 packed = try more()
                 if packed.isEmpty {
                     if isAtEnd { return packed }
-                    throw Broken(words: "it is cut short")
+                    throw Failure(.image, "unpack", "", "it is cut short")
                 }
             }
             var (used, made) = (packed.count, output.count)
             let result = cgzip_read(gzip, packed.baseAddress, &used, output.baseAddress, &made)
             isAtEnd = result == Int32(CGZIP_END)
             if result == Int32(CGZIP_BROKEN) {
-                throw Broken(words: "it is broken: its checksum or its structure is wrong")
+                throw Failure(.image, "unpack", "", "it is broken: its checksum or its structure is wrong")
             }
             // Behind its end is what is not its.
             if isAtEnd, used == 0 { return UnsafeRawBufferPointer(start: nil, count: 0) }

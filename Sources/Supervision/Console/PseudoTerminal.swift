@@ -24,9 +24,7 @@ final class PseudoTerminal {
     }
 
     func openOtherEnd() throws(Failure) -> Descriptor {
-        do throws(Errno) { return try Descriptor.open(name, O_RDWR | O_NOCTTY) } catch {
-            throw Failure(.host, "open", name, error)
-        }
+        try Failure.naming(.host, "open", name, try Descriptor.open(name, O_RDWR | O_NOCTTY))
     }
 
     /// A newcomer of the same size must see a whole screen too, and only a change makes QEMU draw it anew.

@@ -17,9 +17,8 @@ package enum Relay {
         }
         let socket = try client.connect()
         let loop = try EventLoop(alsoHandling: [SIGWINCH])
-        do throws(Errno) { try socket.writeAll(ControlRequest.attach(stream: stream).line) } catch {
-            throw Failure(.noMachine, "talk to machine", name, error)
-        }
+        let request = ControlRequest.attach(stream: stream).line
+        try Failure.naming(.noMachine, "talk to machine", name, try socket.writeAll(request))
         let output = HeldDescriptor(Descriptor(try Errno.check { fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0) }))
         let settings = makeRaw()
         defer { if var settings { tcsetattr(STDIN_FILENO, TCSANOW, &settings) } }

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Model
 import System
@@ -13,13 +12,7 @@ final class ControlServer {
 
     init(_ path: String, loop: EventLoop) throws(Failure) {
         self.loop = loop
-        unlink(path)
-        do throws(Errno) {
-            listener = Descriptor(try Errno.check { clinux_listen(path) })
-            try listener.setNonBlocking()
-        } catch {
-            throw Failure(.host, "listen on", path, error)
-        }
+        listener = try Descriptor.listening(at: path)
         loop.watch(listener.raw, for: .readable) { [weak self] _ in self?.accept() }
     }
 
