@@ -2,7 +2,7 @@ import Model
 import Values
 
 /// What was found of that which a plan depends on beside the host: the user's files, kept disks, addresses, ports.
-/// Complete when it is made.
+/// Nobody sees it before it is complete: what is left out was not asked for, or is not there.
 package struct Findings {
     package var folders: MachinePaths
     package var image: DiskImage?
@@ -41,42 +41,7 @@ package struct Findings {
     package var hostName = "localhost"
     package var hostKey = ""
 
-    package init(
-        folders: MachinePaths, image: DiskImage? = nil, cdrom: DiskImage? = nil, kernel: String? = nil,
-        initrd: String? = nil, privateFiles: [String] = [], seed: SeedSources = SeedSources(),
-        record: MachineRecord? = nil, hasKeptDisk: Bool = false, hasKeptVariables: Bool = false,
-        secretFile: String? = nil, hasVNCPassword: Bool = false, diskSpace: ByteCount? = nil,
-        addresses: [AddressPlace: IPAddress] = [:], holders: [IPAddress: String] = [:], isDHCPTaken: Bool = false,
-        hasPasst: Bool = false, freeListener: Int? = nil, takenListeners: [(address: SocketAddress, why: String)] = [],
-        ports: [PortRequest] = [], portsFile: String? = nil, programPath: String = "/proc/self/exe",
-        switchFolder: String = "/usr/local/share/snabbvm/switch", hostName: String = "localhost", hostKey: String = ""
-    ) {
-        self.folders = folders
-        self.image = image
-        self.cdrom = cdrom
-        self.kernel = kernel
-        self.initrd = initrd
-        self.privateFiles = privateFiles
-        self.seed = seed
-        self.record = record
-        self.hasKeptDisk = hasKeptDisk
-        self.hasKeptVariables = hasKeptVariables
-        self.secretFile = secretFile
-        self.hasVNCPassword = hasVNCPassword
-        self.diskSpace = diskSpace
-        self.addresses = addresses
-        self.holders = holders
-        self.isDHCPTaken = isDHCPTaken
-        self.hasPasst = hasPasst
-        self.freeListener = freeListener
-        self.takenListeners = takenListeners
-        self.ports = ports
-        self.portsFile = portsFile
-        self.programPath = programPath
-        self.switchFolder = switchFolder
-        self.hostName = hostName
-        self.hostKey = hostKey
-    }
+    package init(folders: MachinePaths) { self.folders = folders }
 }
 
 /// What --state keeps beside the disk: who the machine is, and what its disk stands on.

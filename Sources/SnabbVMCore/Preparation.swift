@@ -51,38 +51,38 @@ struct Preparation {
         // In a dry run nothing is sent either.
         let mayAsk = ledger != nil && facts.privileges.has(.netRaw) && !searches.isEmpty
         addressGuard = mayAsk ? try AddressGuard(searches, loop: loop, log: log) : nil
-        let kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
-        let initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
-        var seed = try SeedSources(arguments, files: finder.files)
-        let secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
-        let vncPassword = try Preparation.vncPassword(arguments, finder)
+        var found = Findings(folders: folders)
+        (found.record, found.hasKeptDisk, found.hasKeptVariables) = kept
+        (found.ports, found.portsFile) = ports
+        found.kernel = try arguments.kernel.map { try finder.find($0, what: "kernel") }
+        found.initrd = try arguments.initrd.map { try finder.find($0, what: "initrd") }
+        found.privateFiles = [found.kernel, found.initrd].compactMap(\.self).filter { !Files.readableByAnyone($0) }
+        found.seed = try SeedSources(arguments, files: finder.files)
+        found.secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
+        vncPassword = try Preparation.vncPassword(arguments, finder)
+        found.hasVNCPassword = vncPassword != nil
         if (vncPassword?.utf8.count ?? 0) > 8 {
-            seed.warnings.append("VNC looks at the first 8 characters of a password only")
+            found.seed.warnings.append("VNC looks at the first 8 characters of a password only")
         }
-        let takenListeners = wishes.listeners.compactMap { address, udp in
+        found.takenListeners = wishes.listeners.compactMap { address, udp in
             address.whyTaken(udp: udp).map { (address, $0.description) }
         }
-        let diskSpace = Files.freeSpace(Files.existingPart(of: folders.disks))
-        let isDHCPTaken = wishes.joinsNetwork && Preparation.isDHCPTaken
-        let freeListener = hasPasst == nil ? nil : SocketAddress.freePort()
+        found.diskSpace = Files.freeSpace(Files.existingPart(of: folders.disks))
+        found.isDHCPTaken = wishes.joinsNetwork && Preparation.isDHCPTaken
+        found.hasPasst = hasPasst ?? false
+        found.freeListener = hasPasst == nil ? nil : SocketAddress.freePort()
+        found.programPath = Preparation.ownProgram
+        found.switchFolder = Preparation.switchFolder(arguments)
+        (found.hostName, found.hostKey) = (NICMark.thisHost, Preparation.hostKey)
         let filters = try Preparation.startFilterCheck(ports.requests, facts.tools, arguments, loop)
 
-        let (diskImage, cdImage) = (try image?.finish(), try cdrom?.finish())
+        (found.image, found.cdrom) = (try image?.finish(), try cdrom?.finish())
         try filters?.finish(.usage, "use the ports'", "filters")
         let addresses = try addressGuard?.finish() ?? AddressGuard.expected(ledger == nil ? searches : [])
-        let found = Findings(
-            folders: folders, image: diskImage, cdrom: cdImage, kernel: kernel, initrd: initrd,
-            privateFiles: [kernel, initrd].compactMap(\.self).filter { !Files.readableByAnyone($0) }, seed: seed,
-            record: kept.record, hasKeptDisk: kept.hasDisk, hasKeptVariables: kept.hasVariables, secretFile: secretFile,
-            hasVNCPassword: vncPassword != nil, diskSpace: diskSpace, addresses: addresses.free,
-            holders: addresses.holders, isDHCPTaken: isDHCPTaken, hasPasst: hasPasst ?? false,
-            freeListener: freeListener, takenListeners: takenListeners, ports: ports.requests, portsFile: ports.file,
-            programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
-            hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
+        (found.addresses, found.holders) = addresses
         let fetches = Fetches(arguments: arguments, facts: facts, wishes: wishes, loop: loop, log: log)
         let (findings, fetch) = try fetches.bring(wanted?.request, wantedCD?.request, found, ledger)
         self.fetch = fetch
-        self.vncPassword = vncPassword
         held = try fetches.hold(findings.image, findings.cdrom) + interfaces
         plan = try MachinePlanner.plan(arguments, facts, wishes, findings)
     }

@@ -11,9 +11,10 @@ enum CheckCommand {
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let ports = try Preparation.lockPorts(arguments, &facts, locks: NICLocks()).requests
         if ports.isEmpty { try facts.addDevices() }
-        let findings = Findings(
-            folders: folders, ports: ports, switchFolder: Preparation.switchFolder(arguments),
-            hostName: NICMark.thisHost)
+        var findings = Findings(folders: folders)
+        findings.ports = ports
+        findings.switchFolder = Preparation.switchFolder(arguments)
+        findings.hostName = NICMark.thisHost
         let loop = try EventLoop()
         facts.network = try facts.tools.ip.map { try NetworkInspection($0, loop).finish() }
         let check = Check(
