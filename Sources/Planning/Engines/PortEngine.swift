@@ -104,12 +104,10 @@ package enum NICHolder: Equatable {
 }
 
 package struct EngineContext {
-    var folders: MachinePaths
-    var tools: HostFacts.Tools
-    /// Where the Snabb programs are.
-    var switchFolder: String
+    let facts: HostFacts
+    let findings: Findings
     /// The processors that are not a switch's alone, as a list.
-    var floatingCPUs: String
+    let floatingCPUs: String
     /// Hugepages of 2 MB that are left for it.
     var freeHugepages: Int
 }

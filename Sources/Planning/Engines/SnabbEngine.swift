@@ -42,14 +42,14 @@ struct SnabbEngine: PortEngine {
     func holder(of nic: HostFacts.NIC) -> NICHolder { .program }
 
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
-        guard let snabb = context.tools.snabb else {
+        guard let snabb = context.facts.tools.snabb else {
             throw Failure(
                 .host, "start", "the switch of port \(port.name)", "snabb is not on PATH",
                 remedy: "install Snabb 2024.08, or use engine=dpdk")
         }
         return Command(
-            program: snabb, arguments: ["snsh", "\(context.switchFolder)/port.lua", port.settingsFile],
-            environment: ["SNABB_SHM_ROOT": context.folders.snabb])
+            program: snabb, arguments: ["snsh", "\(context.findings.switchFolder)/port.lua", port.settingsFile],
+            environment: ["SNABB_SHM_ROOT": context.findings.folders.snabb])
     }
 
     func settings(of port: PortPlan) -> JSON? {

@@ -27,7 +27,7 @@ struct TestpmdEngine: PortEngine {
     func holder(of nic: HostFacts.NIC) -> NICHolder { nic.isBifurcated ? .ownDriver : .vfio }
 
     func command(for port: PortPlan, _ context: inout EngineContext) throws(Failure) -> Command? {
-        guard let testpmd = context.tools.testpmd else {
+        guard let testpmd = context.facts.tools.testpmd else {
             throw Failure.missing("dpdk-testpmd, which is to be the switch of port \(port.name)", package: "dpdk-dev")
         }
         let queues = port.settings.queues ?? 1

@@ -3,23 +3,19 @@ import Values
 
 /// What each mode is made of.
 extension NetworkPlanner {
-    /// passt has no rights, so low ports are not for it.
-    private var usesPasst: Bool {
-        let isLow = arguments.published.contains { $0.host < facts.privileges.firstUnprivilegedPort }
-        return arguments.userNet == .passt && findings.hasPasst && !isLow
-    }
-
     mutating func planUser() throws(Failure) {
-        plan.usesPasst = usesPasst
-        if arguments.userNet == .passt, !plan.usesPasst {
-            throw facts.tools.passt == nil
-                ? Failure.missing("passt", package: "passt")
-                : refuse(
-                    findings.hasPasst
-                        ? "passt has no rights, and can't listen below port \(facts.privileges.firstUnprivilegedPort)"
-                        : "passt can't shut itself in here, which needs user namespaces", "use --user-net slirp", .host)
-        }
-        if !plan.usesPasst, let six = plan.published.first(where: { $0.address?.contains(":") == true }) {
+        if arguments.userNet == .passt {
+            if facts.tools.passt == nil { throw Failure.missing("passt", package: "passt") }
+            let instead = "use --user-net slirp"
+            if !findings.hasPasst {
+                throw refuse("passt can't shut itself in here, which needs user namespaces", instead, .host)
+            }
+            let first = facts.privileges.firstUnprivilegedPort
+            if plan.published.contains(where: { $0.host < first }) {
+                throw refuse("passt has no rights, and can't listen below port \(first)", instead, .host)
+            }
+            plan.usesPasst = true
+        } else if let six = plan.published.first(where: { $0.address?.contains(":") == true }) {
             throw Failure(
                 .network, "publish", "\(six)", "QEMU's user network forwards IPv4 only", remedy: "give an IPv4 address")
         }
@@ -83,7 +79,7 @@ extension NetworkPlanner {
         if !plan.addresses.isEmpty { try checkRights([.netRaw]) }
         addLinks(after: ["link set dev \(tap) master \(name) up"])
         if findings.isDHCPTaken, !plan.addresses.isEmpty {
-            notes.append(
+            part.notes.append(
                 "another DHCP server is on this host, so \(plan.name)'s address is told by the seed disk alone")
         } else {
             serve(on: name, from: link)
@@ -225,7 +221,7 @@ extension NetworkPlanner {
         plan.mac = mac
         let path = "\(findings.folders.run)/\(name)"
         plan.device = path
-        effects.append(.device(path: path, numbers: numbers))
+        part.effects.append(.device(path: path, numbers: numbers))
     }
 
     mutating func planJoined(_ link: HostFacts.Link) throws(Failure) {

@@ -22,7 +22,7 @@ extension NetworkPlanner {
         if plan.queues == 1 || user == nil {
             plan.vhost = plan.queues == 1 ? .passed : .opened
         } else {
-            notes.append(
+            part.notes.append(
                 "\(plan.name) does without vhost-net: with several queues, QEMU would have to be root to open it")
         }
     }
@@ -38,7 +38,7 @@ extension NetworkPlanner {
         ]
         let made = Effect.tap(name: tap, isMultiQueue: plan.queues > 1, namespace: network.namespace)
         let ip = facts.tools.ip ?? "ip"
-        effects.append(.links(before + lines + after, program: ip, undoneBy: [made] + others))
+        part.effects.append(.links(before + lines + after, program: ip, undoneBy: [made] + others))
     }
 
     /// The tap's address is the highest that there can be: a bridge of others has the lowest of its ports, which must
@@ -74,7 +74,7 @@ extension NetworkPlanner {
                         "the bridge has no address, so what is free there is not known",
                         "give an address, or --address dhcp", .usage)
                 }
-                notes.append("\(link.name) has no address, so the machine gets none from here (--address)")
+                part.notes.append("\(link.name) has no address, so the machine gets none from here (--address)")
                 plan.usesDHCP = true
             }
             let networks = AddressSearch.networks(of: link)
@@ -251,7 +251,7 @@ extension NetworkPlanner {
     /// Makes a setting once, whichever NICs want it so.
     private mutating func set(_ path: String, _ value: String, before: String) {
         let step = Effect.setting(path: path, value: value, before: before, namespace: network.namespace)
-        if !effects.contains(step) { effects.append(step) }
+        if !part.effects.contains(step) { part.effects.append(step) }
     }
 
     /// Packets may be passed on by these interfaces; those that are made take the default. Tells whether that is

@@ -1,54 +1,52 @@
 import Model
 import Values
 
-/// Plans one NIC of the machine, and takes over from the NIC before it what belongs to all of them. Refuses what can't
-/// be had, before anything is changed.
+/// Plans the machine's NICs, one after the other, and what belongs to all of them. Refuses what can't be had, before
+/// anything is changed.
 struct NetworkPlanner {
     let arguments: Arguments
     let facts: HostFacts
     let findings: Findings
+    let wishes: Wishes
     let uuid: String
-    let network: HostFacts.Network
     let user: User?
+    let network: HostFacts.Network
     /// In every name that is ours in this network: other machines can be in it too.
     let tag: String
     var rules: NetworkRules
-    var server: AddressServer
-    var effects: [Effect]
-    var notes: [String]
-    var privateNetworks: [NetworkAddress]
-    let request: GuestNICRequest
-    let index: Int
-    var plan: GuestNICPlan
+    var server = AddressServer()
+    var privateNetworks: [NetworkAddress] = []
+    /// The NICs up to the one that is being planned, and what follows from them.
+    var part: PlanPart<[GuestNICPlan]>
 
-    /// All NICs, one after the other.
+    /// The NIC that is being planned.
+    var plan: GuestNICPlan {
+        get { part.decision[index] }
+        set { part.decision[index] = newValue }
+    }
+    var index: Int { part.decision.count - 1 }
+    var request: GuestNICRequest { wishes.guestNICs[index] }
+
     static func plan(
         _ arguments: Arguments, _ facts: HostFacts, _ findings: Findings, _ wishes: Wishes, uuid: String, user: User?
     ) throws(Failure) -> PlanPart<[GuestNICPlan]> {
         let tag = hexadecimal(stableDigest("network", uuid, findings.folders.base) & 0xff_ffff, digits: 6)
-        let noRules = NetworkRules(name: "snabbvm_\(tag)", ownListeners: [wishes.vnc?.port].compactMap(\.self))
-        var last: NetworkPlanner?
-        var networks: [GuestNICPlan] = []
+        var planner = NetworkPlanner(
+            arguments: arguments, facts: facts, findings: findings, wishes: wishes, uuid: uuid, user: user,
+            network: facts.network ?? HostFacts.Network(isOwn: false), tag: tag,
+            rules: NetworkRules(name: "snabbvm_\(tag)", ownListeners: [wishes.vnc?.port].compactMap(\.self)),
+            part: PlanPart(decision: [], notes: notes(arguments, facts, wishes)))
         for (index, request) in wishes.guestNICs.enumerated() {
             let name = "eth\(index)"
-            let plan = GuestNICPlan(
-                name: name, mode: request.mode, mac: request.mac ?? MachineIdentity.macAddress(uuid, name),
-                model: arguments.nicModel, published: index == 0 ? arguments.published : [])
-            var planner = NetworkPlanner(
-                arguments: arguments, facts: facts, findings: findings, uuid: uuid,
-                network: facts.network ?? HostFacts.Network(isOwn: false), user: user, tag: tag,
-                rules: last?.rules ?? noRules, server: last?.server ?? AddressServer(), effects: last?.effects ?? [],
-                notes: last?.notes ?? [], privateNetworks: last?.privateNetworks ?? [], request: request,
-                index: index, plan: plan)
+            planner.part.decision.append(
+                GuestNICPlan(
+                    name: name, mode: request.mode, mac: request.mac ?? MachineIdentity.macAddress(uuid, name),
+                    model: arguments.nicModel, published: index == 0 ? arguments.published : []))
             try planner.decide()
-            networks.append(planner.plan)
-            last = planner
         }
-        try checkDistinct(networks)
-        let services = try last?.finish()
-        return PlanPart(
-            decision: networks, effects: last?.effects ?? [], services: services ?? [],
-            notes: notes(arguments, facts, wishes) + (last?.notes ?? []))
+        try checkDistinct(planner.part.decision)
+        try planner.finish()
+        return planner.part
     }
 
     private static func notes(_ arguments: Arguments, _ facts: HostFacts, _ wishes: Wishes) -> [String] {
@@ -101,12 +99,12 @@ struct NetworkPlanner {
     }
 
     /// What belongs to all NICs together: the rules, and dnsmasq where there are addresses to give.
-    private mutating func finish() throws(Failure) -> [ServicePlan] {
+    private mutating func finish() throws(Failure) {
         if let text = rules.text {
             guard let nft = facts.tools.nft else { throw Failure.missing("nft", package: "nftables") }
-            effects.append(.tables(name: rules.name, families: rules.families, text: text, program: nft))
+            part.effects.append(.tables(name: rules.name, families: rules.families, text: text, program: nft))
         }
-        if server.isEmpty { return [] }
+        if server.isEmpty { return }
         guard let program = facts.tools.dnsmasq else { throw Failure.missing("dnsmasq", package: "dnsmasq-base") }
         // DHCP's port is 67.
         if facts.privileges.firstUnprivilegedPort > 67, !facts.privileges.has(.netBindService) {
@@ -118,11 +116,11 @@ struct NetworkPlanner {
         let isNobody = facts.privileges.uid == 0 && facts.privileges.canRunOthers
         let (settings, leases) = (findings.folders.dnsmasqSettings, findings.folders.leases)
         let text = server.text(leases: leases, user: isNobody ? "nobody" : nil)
-        effects += [
+        part.effects += [
             .file(path: settings, mode: 0o600, FileContent(text)),
             .file(path: leases, mode: 0o600, FileContent("")),
         ]
-        return [.addressServer(program, settings: settings)]
+        part.services = [.addressServer(program, settings: settings)]
     }
 
     // MARK: - What is refused

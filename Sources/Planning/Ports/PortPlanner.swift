@@ -15,10 +15,8 @@ package struct PortPlanner {
     private var neededHugepages = 0
     private var context: EngineContext
     private var names: Set<String> = Set(StreamName.allCases.map(\.rawValue))
-    private var ports: [PortPlan] = []
-    private var services: [ServicePlan] = []
-    private var effects: [Effect] = []
-    private var notes: [String] = []
+    /// The ports so far, and what follows from them.
+    private var part = PlanPart<[PortPlan]>(decision: [])
     private var isSysfsReady = false
 
     private static func begin(
@@ -30,8 +28,8 @@ package struct PortPlanner {
         if let memory, memory.pageSize == pageSize { free -= Int(memory.size.bytes / pageSize.bytes) }
         let floating = layout?.machineCPUs ?? facts.topology?.allowed ?? [0]
         let context = EngineContext(
-            folders: findings.folders, tools: facts.tools, switchFolder: findings.switchFolder,
-            floatingCPUs: floating.map(String.init).joined(separator: ","), freeHugepages: free)
+            facts: facts, findings: findings, floatingCPUs: floating.map(String.init).joined(separator: ","),
+            freeHugepages: free)
         return PortPlanner(
             arguments: arguments, facts: facts, findings: findings, uuid: uuid, firstNumber: firstNumber,
             layout: layout, freeHugepages: free, context: context)
@@ -53,17 +51,17 @@ package struct PortPlanner {
             .folder(path: folders.switches, mode: 0o700, isShared: false),
         ]
         // An IOMMU group changes when all of its devices are without their drivers.
-        let taken = planner.effects.compactMap(\.takenNIC)
-        effects += planner.effects.filter(\.isTaking) + (taken.isEmpty ? [] : [.confirm(taken)])
-        effects += planner.effects.filter { !$0.isTaking }
-        let bySnabb = planner.ports.filter { $0.engine == .snabb }
+        let taken = planner.part.effects.compactMap(\.takenNIC)
+        effects += planner.part.effects.filter(\.isTaking) + (taken.isEmpty ? [] : [.confirm(taken)])
+        effects += planner.part.effects.filter { !$0.isTaking }
+        let bySnabb = planner.part.decision.filter { $0.engine == .snabb }
         if bySnabb.contains(where: { $0.hugepages > 0 }) {
             effects.append(.mount(path: MachinePaths.snabbHugepages, kind: "hugetlbfs"))
         }
         if !bySnabb.isEmpty { effects.append(.switchFiles(path: folders.snabb)) }
         return PlanPart(
-            decision: (planner.ports, layout.decision), effects: effects, services: planner.services,
-            notes: layout.notes + planner.notes)
+            decision: (planner.part.decision, layout.decision), effects: effects, services: planner.part.services,
+            notes: layout.notes + planner.part.notes)
     }
 
     /// For which of its ports a start would be refused.
@@ -113,13 +111,13 @@ package struct PortPlanner {
         neededHugepages += port.hugepages
         context.freeHugepages -= port.hugepages
         if let command = try engine.command(for: port, &context) {
-            services.append(.portSwitch(port, command, attempts: arguments.switchRetries))
+            part.services.append(.portSwitch(port, command, attempts: arguments.switchRetries))
         }
         if let settings = engine.settings(of: port) {
-            effects.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))
+            part.effects.append(.file(path: port.settingsFile, mode: 0o600, FileContent(settings.prettyText + "\n")))
         }
         try take(device, engine)
-        ports.append(port)
+        part.decision.append(port)
     }
 
     /// The switches' own hugepages are beside the machine's.
@@ -344,9 +342,9 @@ package struct PortPlanner {
     private mutating func take(_ device: PortDevice, _ engine: any PortEngine) throws(Failure) {
         switch device {
         case .nic(let nic): try take(nic, engine.holder(of: nic))
-        case .interface(let interface): if !interface.isUp { effects.append(.interfaceUp(name: interface.name)) }
+        case .interface(let interface): if !interface.isUp { part.effects.append(.interfaceUp(name: interface.name)) }
         case .tap(let name):
-            if interface(name) == nil { effects.append(.tap(name: name, isMultiQueue: engine.hasMultiQueueTaps)) }
+            if interface(name) == nil { part.effects.append(.tap(name: name, isMultiQueue: engine.hasMultiQueueTaps)) }
         }
     }
 
@@ -354,7 +352,7 @@ package struct PortPlanner {
         if holder == .ownDriver { return }
         try makeSysfsWritable()
         if nic.driver != nil, nic.interfaces.isEmpty, nic.isNIC, nic.driver != "vfio-pci" {
-            notes.append(
+            part.notes.append(
                 "the interface of \(nic.address) is not in this network namespace: who else needs it can't be seen")
         }
         let group = group(of: nic)
@@ -368,11 +366,11 @@ package struct PortPlanner {
         let override = nic.mark == nil ? nic.override : nil
         let binds = holder == .vfio ? "vfio-pci" : nil
         let state = NICState(address: nic.address, mark: before, override: override, binds: binds)
-        effects.append(.take(state, from: nic.driver, over: nic.mark))
+        part.effects.append(.take(state, from: nic.driver, over: nic.mark))
         if holder == .program, let group, group.isTranslated {
-            effects.append(.iommuType(group: group.number, type: "identity", of: nic.address))
+            part.effects.append(.iommuType(group: group.number, type: "identity", of: nic.address))
         }
-        if let binds { effects.append(.bind(address: nic.address, driver: binds, mark: before)) }
+        if let binds { part.effects.append(.bind(address: nic.address, driver: binds, mark: before)) }
     }
 
     private mutating func makeSysfsWritable() throws(Failure) {
@@ -380,7 +378,7 @@ package struct PortPlanner {
         isSysfsReady = true
         switch facts.pciAccess?.sysfs {
         case .allowed: return
-        case .afterRemount: effects.append(.remount(path: "/sys"))
+        case .afterRemount: part.effects.append(.remount(path: "/sys"))
         case .refused, nil:
             throw Failure(
                 .host, "take", "NICs", "/sys is read-only here",
