@@ -63,7 +63,8 @@ struct Preparation {
             address.whyTaken(udp: udp).map { (address, $0.description) }
         }
         let diskSpace = Files.freeSpace(Files.existingPart(of: folders.disks))
-        let isDHCPTaken = wishes.joinsNetwork && Preparation.isDHCPTaken
+        // Any other DHCP server's port is taken too, whatever interface it is for.
+        let whyNoDHCP = wishes.joinsNetwork ? SocketAddress(host: "0.0.0.0", port: 67).whyTaken(udp: true) : nil
         let freeListener = hasPasst == nil ? nil : SocketAddress.freePort()
         let filters = try Preparation.startFilterCheck(ports.requests, facts.tools, arguments, loop)
 
@@ -75,7 +76,7 @@ struct Preparation {
             privateFiles: [kernel, initrd].compactMap(\.self).filter { !Files.readableByAnyone($0) }, seed: seed,
             record: kept.record, hasKeptDisk: kept.hasDisk, hasKeptVariables: kept.hasVariables, secretFile: secretFile,
             hasVNCPassword: vncPassword != nil, diskSpace: diskSpace, addresses: addresses.free,
-            holders: addresses.holders, isDHCPTaken: isDHCPTaken, hasPasst: hasPasst ?? false,
+            holders: addresses.holders, isDHCPTaken: whyNoDHCP == Errno(code: EADDRINUSE), hasPasst: hasPasst ?? false,
             freeListener: freeListener, takenListeners: takenListeners, ports: ports.requests, portsFile: ports.file,
             programPath: Preparation.ownProgram, switchFolder: Preparation.switchFolder(arguments),
             hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
@@ -107,11 +108,6 @@ struct Preparation {
             return nic
         }
         return (requests, file)
-    }
-
-    /// Any other DHCP server's port is taken too, whatever interface it is for.
-    private static var isDHCPTaken: Bool {
-        SocketAddress(host: "0.0.0.0", port: 67).whyTaken(udp: true) == Errno(code: EADDRINUSE)
     }
 
     static func switchFolder(_ arguments: Arguments) -> String { "\(shareFolder(arguments))/switch" }

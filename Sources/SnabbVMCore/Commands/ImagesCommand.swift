@@ -149,9 +149,7 @@ enum ImagesCommand {
         var digester = try Digester(wanted.algorithm)
         do throws(Errno) {
             let file = try Descriptor.open(entry.path, O_RDONLY)
-            while true {
-                let bytes = try file.read(atMost: 1 << 20)
-                if bytes.isEmpty { break }
+            while case let bytes = try file.read(atMost: 1 << 20), !bytes.isEmpty {
                 bytes.withUnsafeBytes { digester.add($0) }
             }
         } catch {

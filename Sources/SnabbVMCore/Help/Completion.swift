@@ -5,7 +5,7 @@ import Values
 enum Completion: String, CaseIterable {
     case bash, zsh, fish
 
-    private static let verbs = Verb.shown.map(\.verb)
+    private static let verbs = Help.verbs.map(\.verb)
 
     var script: String {
         switch self {
@@ -91,7 +91,7 @@ enum Completion: String, CaseIterable {
             "#compdef snabbvm", "# zsh completion of snabbvm", "_snabbvm() {", "    local verb word skip",
             "    local -a verbs options", "    verbs=(",
         ]
-        lines += Verb.shown.map { "        '\($0.verb.rawValue):\(quoted($0.summary))'" }
+        lines += Help.verbs.map { "        '\($0.verb.rawValue):\(quoted($0.summary))'" }
         lines += [
             "    )", "    for word in ${words[2,CURRENT-1]}; do",
             "        if [[ -n $skip ]]; then skip=; continue; fi", "        case $word in",
@@ -140,7 +140,7 @@ enum Completion: String, CaseIterable {
             "                set skip yes", "            case \(names)", "                echo $word",
             "                return", "        end", "    end", "    echo none", "end", "complete -c snabbvm -f",
         ]
-        for (verb, _, summary) in Verb.shown {
+        for (verb, _, summary) in Help.verbs {
             lines.append(
                 "complete -c snabbvm -n 'contains (__snabbvm_verb) none' -a \(verb.rawValue) -d \(summary.shellQuoted)")
         }

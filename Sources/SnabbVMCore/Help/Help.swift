@@ -8,7 +8,7 @@ enum Help {
             "snabbvm \(Version.text): boots a virtual machine, with everything it needs, from one command", "",
             "Usage:",
         ]
-        lines += Verb.shown.map { "  snabbvm \($0.usage)".padded(to: 54) + $0.summary }
+        lines += verbs.map { "  snabbvm \($0.usage)".padded(to: 54) + $0.summary }
         for paragraph in introduction { lines += [""] + paragraph.wrapped(at: 112) }
         for group in OptionRow.Group.allCases {
             lines += ["", "\(group.rawValue):"]
@@ -21,6 +21,32 @@ enum Help {
         }
         return lines.joined(separator: "\n")
     }
+
+    /// The verbs for users, and what they are told of each.
+    static let verbs: [(verb: Verb, usage: String, summary: String)] = [
+        (.run, "[run] [options] IMAGE [PORT…]", "boot IMAGE and stay until the machine ends"),
+        (.demo, "demo [options]", "boot the built-in demo machine"),
+        (
+            .images, "images [ls|pull|rm|verify] [NAME…] [--json]",
+            "list, fetch, remove or check the images of the cache"
+        ),
+        (.check, "check [options] [PORT…]", "what this host has and lacks, and how to mend it"),
+        (.nics, "nics [--json]", "every NIC of this host, what drives it and who has it"),
+        (.status, "status [--name NAME] [--json|--health]", "say how a running machine is"),
+        (.ports, "ports [--name NAME] [--watch] [--json]", "the packets, drops and rates of its NIC ports"),
+        (.stop, "stop [--name NAME] [--now]", "press its power button, and wait for its end"),
+        (
+            .console, "console [--name NAME] [WINDOW]",
+            "attach to its windows in tmux, or to one: screen, serial, log or a port"
+        ),
+        (.ssh, "ssh [options] [COMMAND…]", "log in to its guest, as soon as it lets one in"),
+        (
+            .release, "release [--name NAME | --all | PCI…] [--forget]",
+            "give back what a killed launcher left behind, NICs too"
+        ),
+        (.completion, "completion bash|zsh|fish", "print what makes a shell complete these words"),
+        (.manual, "manual", "print the manual page: snabbvm manual | man -l -"), (.help, "help", "print this"),
+    ]
 
     static let introduction = [
         "IMAGE is a disk image or ISO, packed or not: a file, looked for in /u and then here; a URL (http, https, ftp); "

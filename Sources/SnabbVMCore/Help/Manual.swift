@@ -8,11 +8,11 @@ enum Manual {
             ".TH SNABBVM 1 \"\" \"snabbvm \(Version.text)\" \"User Commands\"", ".SH NAME",
             "snabbvm \\- boot a virtual machine, with everything it needs, from one command", ".SH SYNOPSIS", ".nf",
         ]
-        lines += Verb.shown.map { "\\fBsnabbvm\\fR \(escaped($0.usage))" }
+        lines += Help.verbs.map { "\\fBsnabbvm\\fR \(escaped($0.usage))" }
         lines += [".fi", ".SH DESCRIPTION"]
         for paragraph in Help.introduction { lines += [".PP", escaped(paragraph)] }
         lines.append(".SH COMMANDS")
-        for (verb, _, summary) in Verb.shown { lines += entry("\\fB\(escaped(verb.rawValue))\\fR", summary) }
+        for (verb, _, summary) in Help.verbs { lines += entry("\\fB\(escaped(verb.rawValue))\\fR", summary) }
         lines.append(".SH OPTIONS")
         for group in OptionRow.Group.allCases {
             lines.append(".SS \(escaped(group.rawValue))")

@@ -108,24 +108,14 @@ enum Parser {
     ) throws(Failure) {
         var operands = operands
         switch arguments.verb {
-        case .run:
+        case .run, .demo, .check:
             // A machine can do without an image; a port is then the first operand.
             let needsImage = arguments.kernel == nil && arguments.state == nil && arguments.cdrom == nil
-            if let first = operands.first, needsImage || !first.looksLikePort {
-                arguments.image = first
-                operands.removeFirst()
+            if arguments.verb == .demo { arguments.image = "demo" }
+            if arguments.verb == .run, let first = operands.first, needsImage || !first.looksLikePort {
+                arguments.image = operands.removeFirst()
             }
             arguments.ports = try ports(operands, environment)
-        case .demo:
-            arguments.image = "demo"
-            arguments.ports = try ports(operands, environment)
-        case .check: arguments.ports = try ports(operands, environment)
-        case .completion:
-            arguments.operand = operands.popFirst()
-            try refuse(operands)
-            if arguments.operand.flatMap(Completion.init(rawValue:)) == nil {
-                throw usage("complete words of", "'\(arguments.operand ?? "")'", "it is none of bash, zsh, fish")
-            }
         case .release:
             for operand in operands {
                 guard let address = PCIAddress(operand) else {
@@ -142,9 +132,12 @@ enum Parser {
                 arguments.images = Array(operands.dropFirst())
             }
             try checkImages(arguments)
-        case .console, .relay, .help, .digest, .unpack:
+        case .completion, .console, .relay, .help, .digest, .unpack:
             arguments.operand = operands.popFirst()
             try refuse(operands)
+            if arguments.verb == .completion, arguments.operand.flatMap(Completion.init(rawValue:)) == nil {
+                throw usage("complete words of", "'\(arguments.operand ?? "")'", "it is none of bash, zsh, fish")
+            }
         case .ssh: arguments.command = Array(operands)
         case .nics, .status, .ports, .stop, .version, .fetch, .manual: try refuse(operands)
         }
@@ -216,8 +209,7 @@ enum Parser {
 
 extension Arguments {
     fileprivate var hasChecksumList: Bool {
-        guard let checksum, case .list = ChecksumRequest(checksum) else { return false }
-        return true
+        if let checksum, case .list = ChecksumRequest(checksum) { true } else { false }
     }
 }
 
