@@ -159,7 +159,7 @@ func eventually(within seconds: Double = 120, _ condition: () throws -> Bool) re
     let end = Date().addingTimeInterval(seconds)
     while Date() < end {
         if try condition() { return true }
-        usleep(20_000)
+        usleep(50_000)
     }
     return try condition()
 }
