@@ -8,7 +8,9 @@ struct HelpTests {
     /// What snabbvm runs itself, and users never type; the version they see as an option.
     private static let hidden: Set<Verb> = [.relay, .fetch, .digest, .unpack, .version]
 
-    @Test(arguments: Verb.allCases.filter { !hidden.contains($0) })
+    private static let shown = Verb.allCases.filter { !hidden.contains($0) }
+
+    @Test(arguments: shown)
     func tellsOfEachVerb(_ verb: Verb) {
         let rows = Help.verbs.filter { $0.verb == verb }
         #expect(rows.count == 1)

@@ -78,8 +78,10 @@ struct FormatTests {
         expectNothingLeft(scratch, sourceLocation: sourceLocation)
     }
 
-    /// LaunchTests boot from qcow2.
-    @Test(arguments: formats.filter { $0.name != "qcow2" })
+    /// LaunchTests boot from qcow2, the first.
+    private static let others = Array(formats.dropFirst())
+
+    @Test(arguments: others)
     func boots(_ format: Format) throws { try expectBoots(try convert(format), words(format)) }
 
     // MARK: Raw disks
