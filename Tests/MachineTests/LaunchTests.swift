@@ -131,7 +131,7 @@ struct LaunchTests {
 
     @Test func sigtermWhileTheGuestBootsStillEndsIt() throws {
         let machine = try quick()
-        #expect(eventually { (try? machine.status()["state"]?.string) == "running" })
+        #expect(machine.isStarted(), "\(machine.errors)")
         machine.signal(SIGTERM)
         #expect(machine.code() == 0, "\(machine.errors)")
         expectNothingLeft(scratch)
