@@ -1,5 +1,4 @@
 import CLinux
-import Model
 import Planning
 import System
 import Values
@@ -28,13 +27,12 @@ package final class AddressGuard {
         init(_ search: AddressSearch) throws(Failure) {
             self.search = search
             rest = search.candidates[...]
-            do throws(Errno) {
-                socket = HeldDescriptor(Descriptor(try Errno.check { clinux_neighbour_socket(search.place.interface) }))
-            } catch {
-                throw Failure(
-                    .network, "look for a free address at", search.place.interface, error,
-                    remedy: error.isRefusal ? "docker run --cap-add NET_RAW" : nil)
-            }
+            let interface = search.place.interface
+            let raw = try Failure.naming(
+                .network, "look for a free address at", interface,
+                try Errno.check { clinux_neighbour_socket(interface) }
+            ) { $0.isRefusal ? "docker run --cap-add NET_RAW" : nil }
+            socket = HeldDescriptor(Descriptor(raw))
         }
     }
 

@@ -65,8 +65,11 @@ extension Failure {
     /// Makes a system call; where it is refused, the failure says what it was for.
     @discardableResult
     package static func naming<Value: ~Copyable>(
-        _ kind: FailureKind, _ operation: String, _ subject: String, _ call: @autoclosure () throws(Errno) -> Value
+        _ kind: FailureKind, _ operation: String, _ subject: String, _ call: @autoclosure () throws(Errno) -> Value,
+        remedy: (Errno) -> String? = { _ in nil }
     ) throws(Failure) -> Value {
-        do throws(Errno) { return try call() } catch { throw Failure(kind, operation, subject, error) }
+        do throws(Errno) { return try call() } catch {
+            throw Failure(kind, operation, subject, error, remedy: remedy(error))
+        }
     }
 }

@@ -11,9 +11,7 @@ extension Effect.Disk: Performable {
     package func make(_ maker: inout EffectMaker) throws {
         try maker.begin(commands, making: path)
         maker.begun.append {
-            do throws(Errno) { try Errno.check { rename(Effect.unfinished(path), path) } } catch {
-                throw Failure(.image, "make", path, error)
-            }
+            _ = try Failure.naming(.image, "make", path, try Errno.check { rename(Effect.unfinished(path), path) })
         }
     }
 }

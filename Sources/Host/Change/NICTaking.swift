@@ -23,11 +23,10 @@ extension Effect.NICConfirmation: Performable {
 
 extension Effect.IOMMUType: Performable {
     package func make(_ maker: inout EffectMaker) throws {
-        do throws(Errno) { try Files.set("/sys/kernel/iommu_groups/\(group)/type", type) } catch {
-            throw Failure(
-                .host, "set IOMMU group \(group) of NIC \(address) to", type, error,
-                remedy: "add iommu=pt to the kernel's command line")
-        }
+        try Failure.naming(
+            .host, "set IOMMU group \(group) of NIC \(address) to", type,
+            try Files.set("/sys/kernel/iommu_groups/\(group)/type", type)
+        ) { _ in "add iommu=pt to the kernel's command line" }
     }
 }
 
@@ -101,9 +100,9 @@ extension NICState {
     fileprivate func mark(with text: String) throws(Failure) { try perform("\(folder)/driver_override", text) }
 
     private func stopDMA() throws(Failure) {
-        do throws(Errno) { try PCIConfiguration(folder, writable: true).clearBusMaster() } catch {
-            throw Failure(.port, "switch off the bus mastering of NIC", "\(address)", error)
-        }
+        try Failure.naming(
+            .port, "switch off the bus mastering of NIC", "\(address)",
+            try PCIConfiguration(folder, writable: true).clearBusMaster())
     }
 
     // MARK: - Giving back

@@ -8,11 +8,9 @@ extension Effect.Remount: Performable {
     package func make(_ maker: inout EffectMaker) throws {
         // Where only this mount is for reading, it alone is made writable; else the file system, for all who mounted it.
         if clinux_remount(path, 1, 1) == 0, access(path, W_OK) == 0 { return }
-        do throws(Errno) { try Errno.check { clinux_remount(path, 1, 0) } } catch {
-            throw Failure(
-                .host, "mount anew, to write to it,", path, error,
-                remedy: "in a container: docker run --privileged, or -v /sys:/sys")
-        }
+        try Failure.naming(
+            .host, "mount anew, to write to it,", path, try Errno.check { clinux_remount(path, 1, 0) }
+        ) { _ in "in a container: docker run --privileged, or -v /sys:/sys" }
     }
 
     package func undo() {

@@ -11,17 +11,12 @@ extension Effect.Seed: Performable {
     /// volume descriptor how long it is: when that much is there the disk is whole, and the machine need not wait.
     package func make(_ maker: inout EffectMaker) throws {
         let loop = maker.loop
-        let file: HeldDescriptor
-        do throws(Errno) {
-            file = HeldDescriptor(try Descriptor.open(path, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600))
-        } catch {
-            throw Failure(.seed, "make", path, error)
-        }
+        let file = try HeldDescriptor(opening: path, O_WRONLY | O_CREAT | O_EXCL, .seed, "make")
         var written = 0
         var head: [UInt8] = []
         let job = try Job(command, in: loop, limit: .seconds(30), kind: .seed) { bytes in
             if head.count < Self.sizeField + 4 { head += bytes }
-            do throws(Errno) { try file.writeAll(bytes) } catch { throw Failure(.seed, "write", path, error) }
+            try Failure.naming(.seed, "write", path, try file.writeAll(bytes))
             written += bytes.count
         }
         let isWhole = {

@@ -10,8 +10,6 @@ extension Effect.Setting: Performable {
     /// What somebody else has changed since is theirs.
     package func undo() throws(Failure) {
         guard try isHere(namespace, path), FileTree().line(path) == value else { return }
-        do throws(Errno) { try Files.set(path, before) } catch {
-            throw Failure(.cleanup, "write", path, error, remedy: "echo \(before) > \(path)")
-        }
+        try Failure.naming(.cleanup, "write", path, try Files.set(path, before)) { _ in "echo \(before) > \(path)" }
     }
 }

@@ -90,8 +90,8 @@ package final class PartialFile {
     }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Failure) {
-        do throws(Errno) { try file.descriptor.write(bytes, at: offset) } catch {
-            throw Failure(.host, "write", path, error, remedy: "choose another place with --cache")
+        try Failure.naming(.host, "write", path, try file.descriptor.write(bytes, at: offset)) { _ in
+            "choose another place with --cache"
         }
         record.present.insert(offset..<offset + UInt64(bytes.count))
         unsaved += UInt64(bytes.count)
