@@ -89,9 +89,7 @@ package final class Ledger {
 
     /// On the disk before this returns: the changes may be made now.
     package func record(_ changes: [Effect]) throws(Failure) {
-        do {
-            try file.append(Array(try changes.map(Ledger.line).joined().utf8))
-        } catch {
+        do { try file.append(Array(try changes.map(Ledger.line).joined().utf8)) } catch {
             throw Failure(.host, "write", path, error as? Errno ?? Errno.last)
         }
     }
@@ -145,56 +143,38 @@ extension String {
 /// A file that one process at a time has.
 private final class LockedFile {
     private let path: String
-    private var descriptor: Descriptor
+    private var file: HeldDescriptor
     /// Those that were not there, outermost first.
-    private(set) var madeFolders: [String] = []
+    let madeFolders: [String]
 
     /// nil where another has it.
     init?(_ path: String) throws(Errno) {
         self.path = path
-        while true {
-            let folder = Files.folder(of: path)
-            madeFolders += Files.missingFolders(folder)
-            try Files.makeFolders(folder, mode: 0o755)
-            let file: Descriptor
-            do throws(Errno) { file = try LockedFile.open(path) } catch {
-                // Another launcher's end may have taken the empty folder away in between.
-                if error == .notFound { continue }
-                throw error
-            }
+        let locked = try HeldDescriptor.locking(path, folderMode: 0o755) { file throws(Errno) in
             // Whoever could write it could have us remove files and end processes of ours.
-            for status in [try file.status(), try Files.status(folder)]
+            for status in [try file.status(), try Files.status(Files.folder(of: path))]
             where ![0, geteuid()].contains(status.st_uid) || status.st_mode & 0o022 != 0 {
-                throw Errno(code: EPERM)
-            }
-            guard try file.tryLock() else { return nil }
-            // The last owner may have removed the name between our open and our lock.
-            let ours = try file.status()
-            if let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev {
-                descriptor = file
-                break
+                throw .notPermitted
             }
         }
+        guard let locked else { return nil }
+        (file, madeFolders) = locked
         // A last line that a crash cut short is of a change that was never made.
         let bytes = content
         truncate(bytes.lastIndex(of: 0x0a).map { $0 + 1 } ?? 0, from: bytes.count)
     }
 
-    private static func open(_ path: String) throws(Errno) -> Descriptor {
-        try Descriptor.open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o600)
-    }
-
     var content: [UInt8] {
-        lseek(descriptor.raw, 0, SEEK_SET)
-        return (try? descriptor.readAll()) ?? []
+        lseek(file.raw, 0, SEEK_SET)
+        return (try? file.descriptor.readAll()) ?? []
     }
 
     /// All of it, or nothing.
     func append(_ bytes: [UInt8]) throws(Errno) {
-        let before = Int(try descriptor.status().st_size)
+        let before = Int(try file.descriptor.status().st_size)
         do throws(Errno) {
-            try descriptor.writeAll(bytes)
-            try Errno.check { fdatasync(descriptor.raw) }
+            try file.writeAll(bytes)
+            try Errno.check { fdatasync(file.raw) }
         } catch {
             truncate(before)
             throw error
@@ -202,19 +182,18 @@ private final class LockedFile {
     }
 
     func truncate(_ length: Int, from now: Int? = nil) {
-        if length != now { _ = ftruncate(descriptor.raw, off_t(length)) }
+        if length != now { _ = ftruncate(file.raw, off_t(length)) }
     }
 
     /// In one step, and locked all the while: whoever opens the old file finds that it is no longer the one of that name.
     func replace(with bytes: [UInt8]) throws(Errno) {
         unlink(temporary)
         do throws(Errno) {
-            let file = try LockedFile.open(temporary)
-            guard try file.tryLock() else { throw .wouldBlock }
-            try file.writeAll(bytes)
-            try Errno.check { fdatasync(file.raw) }
+            guard let (new, _) = try HeldDescriptor.locking(temporary, folderMode: 0o755) else { throw .wouldBlock }
+            try new.writeAll(bytes)
+            try Errno.check { fdatasync(new.raw) }
             try Errno.check { rename(temporary, path) }
-            descriptor = file
+            file = new
         } catch {
             unlink(temporary)
             throw error

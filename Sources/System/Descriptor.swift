@@ -12,6 +12,34 @@ package final class HeldDescriptor {
         descriptor = try Failure.naming(kind, operation, path, try Descriptor.open(path, flags))
     }
 
+    /// A file whose lock is a name's: one process at a time has it. Made where it is not there, with its folders, of which
+    /// those that were missing are told, outermost first; nil where another has it and is not waited for.
+    package static func locking(
+        _ path: String, folderMode: mode_t, check: (borrowing Descriptor) throws(Errno) -> Void = { _ in },
+        waits: () -> Bool = { false }
+    ) throws(Errno) -> (file: HeldDescriptor, madeFolders: [String])? {
+        var madeFolders: [String] = []
+        while true {
+            let folder = Files.folder(of: path)
+            madeFolders += Files.missingFolders(folder)
+            try Files.makeFolders(folder, mode: folderMode)
+            let raw = clinux_open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0o600)
+            // Another's end may have taken the empty folder away in between.
+            if raw < 0, Errno.last == .notFound { continue }
+            let file = Descriptor(try Errno.check { raw })
+            try check(file)
+            if try !file.tryLock() {
+                if !waits() { return nil }
+                try Errno.check { flock(file.raw, LOCK_EX) }
+            }
+            // The last owner may have removed the name between our open and our lock.
+            let ours = try file.status()
+            if let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev {
+                return (HeldDescriptor(file), madeFolders)
+            }
+        }
+    }
+
     package var raw: Int32 { descriptor.raw }
     /// Also a block device's.
     package var size: UInt64 { UInt64(max(0, lseek(raw, 0, SEEK_END))) }
@@ -30,20 +58,10 @@ package struct Descriptor: ~Copyable {
         Descriptor(try Errno.check { clinux_open(path, flags | O_CLOEXEC, mode) })
     }
 
-    /// A socket at this path, in the place of what was there.
-    package static func listening(at path: String) throws(Failure) -> Descriptor {
-        unlink(path)
-        let socket = try Failure.naming(.host, "listen on", path, Descriptor(try Errno.check { clinux_listen(path) }))
-        try Failure.naming(.host, "listen on", path, try socket.setNonBlocking())
-        return socket
-    }
-
     package func read(atMost count: Int) throws(Errno) -> [UInt8] {
         var failure: Errno?
         let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
-            do throws(Errno) {
-                filled = try Errno.check { Glibc.read(raw, buffer.baseAddress, count) }
-            } catch {
+            do throws(Errno) { filled = try Errno.check { Glibc.read(raw, buffer.baseAddress, count) } } catch {
                 failure = error
             }
         }

@@ -39,9 +39,7 @@ package struct ImageCache {
 
     package let folder: String
 
-    package init(folder: String) {
-        self.folder = folder
-    }
+    package init(folder: String) { self.folder = folder }
 
     /// Held by the one process that fetches from a source.
     final class Lock {
@@ -67,29 +65,11 @@ package struct ImageCache {
     /// nil where another has it, and is not waited for.
     func lock(_ stem: String, waits: () -> Bool = { false }) throws(Failure) -> Lock? {
         let path = "\(folder)/\(stem).lock"
-        var madeFolders: [String] = []
-        do throws(Errno) {
-            while true {
-                madeFolders += Files.missingFolders(folder)
-                // Images hold what their makers put into them.
-                try Files.makeFolders(folder, mode: 0o700)
-                let raw = clinux_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
-                // Another's end took away the empty folder, or below the file.
-                if raw < 0, Errno.last == .notFound { continue }
-                let file = Descriptor(try Errno.check { raw })
-                if try !file.tryLock() {
-                    if !waits() { return nil }
-                    try Errno.check { flock(file.raw, LOCK_EX) }
-                }
-                let ours = try file.status()
-                if let named = try? Files.status(path), named.st_ino == ours.st_ino, named.st_dev == ours.st_dev {
-                    return Lock(path, HeldDescriptor(file), madeFolders: madeFolders)
-                }
-            }
-        } catch {
-            throw Failure(
-                .host, "write", path, error, remedy: error.isRefusal ? "choose another place with --cache" : nil)
-        }
+        // Images hold what their makers put into them.
+        let locked = try Failure.naming(
+            .host, "write", path, try HeldDescriptor.locking(path, folderMode: 0o700, waits: waits)
+        ) { $0.isRefusal ? "choose another place with --cache" : nil }
+        return locked.map { Lock(path, $0.file, madeFolders: $0.madeFolders) }
     }
 
     /// The files of one source: a name for people, and a digest of what makes it another source.

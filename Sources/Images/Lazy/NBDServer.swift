@@ -4,7 +4,7 @@ import Values
 
 /// Serves a file that is still coming as an NBD export, for reading: whoever reads what is not there yet waits for it.
 final class NBDServer {
-    private let listener: Descriptor
+    private var listener: Listener?
     fileprivate let loop: EventLoop
     fileprivate let file: Int32
     fileprivate let length: UInt64
@@ -19,18 +19,13 @@ final class NBDServer {
         self.file = file
         self.length = length
         let path = request.lazySocket!
-        listener = try Descriptor.listening(at: path)
+        listener = try Listener(path, loop: loop) { [unowned self] in
+            let client = NBDClient($0, self)
+            clients[client.raw] = client
+        }
         if let owner = request.lazyOwner {
             try Failure.naming(.host, "listen on", path, try Errno.check { chown(path, owner.uid, owner.gid) })
         }
-        loop.watch(listener.raw, for: .readable) { [unowned self] _ in accept() }
-    }
-
-    private func accept() {
-        let raw = Glibc.accept(listener.raw, nil, nil)
-        guard raw >= 0 else { return }
-        _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
-        clients[raw] = NBDClient(raw, self)
     }
 
     /// More of the file is there.
@@ -43,9 +38,7 @@ final class NBDServer {
 
 /// One reader: the handshake of the protocol, then its requests, each answered once its bytes are there.
 private final class NBDClient {
-    private enum Phase {
-        case flags, options, requests
-    }
+    private enum Phase { case flags, options, requests }
 
     /// Bytes, and a part of the file behind them.
     private struct Answer {
@@ -55,6 +48,7 @@ private final class NBDClient {
 
     private unowned let server: NBDServer
     private let socket: Descriptor
+    var raw: Int32 { socket.raw }
     private var phase = Phase.flags
     private var input: [UInt8] = []
     /// Answers whose bytes are there, and those that wait for them.
@@ -75,10 +69,10 @@ private final class NBDClient {
         static let largest: UInt64 = 32 << 20
     }
 
-    init(_ raw: Int32, _ server: NBDServer) {
-        socket = Descriptor(raw)
+    init(_ socket: consuming Descriptor, _ server: NBDServer) {
+        self.socket = socket
         self.server = server
-        try? socket.setNonBlocking()
+        try? self.socket.setNonBlocking()
         server.loop.watch(raw, for: .readable) { [self] in try handle($0) }
         // Fixed newstyle, and no zeroes after the export's size.
         send(bytes(Word.greeting) + bytes(Word.option) + bytes(UInt16(0b11)))

@@ -1,32 +1,23 @@
-import Glibc
 import Model
 import System
 import Values
 
 /// What other snabbvm commands ask of a running launcher: one line of JSON each way. Only the launcher's user can connect.
 final class ControlServer {
-    private let listener: Descriptor
-    private let loop: EventLoop
+    private var listener: Listener?
     fileprivate var connections: [ObjectIdentifier: ControlConnection] = [:]
     var onRequest: (ControlRequest, ControlConnection) -> Void = { _, _ in }
 
     init(_ path: String, loop: EventLoop) throws(Failure) {
-        self.loop = loop
-        listener = try Descriptor.listening(at: path)
-        loop.watch(listener.raw, for: .readable) { [weak self] _ in self?.accept() }
-    }
-
-    private func accept() {
-        let raw = Glibc.accept(listener.raw, nil, nil)
-        guard raw >= 0 else { return }
-        _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
-        guard let channel = try? Channel(Descriptor(raw), loop: loop) else { return }
-        let connection = ControlConnection(channel, self)
-        connections[ObjectIdentifier(connection)] = connection
+        listener = try Listener(path, loop: loop) { [unowned self] in
+            guard let channel = try? Channel($0, loop: loop) else { return }
+            let connection = ControlConnection(channel, self)
+            connections[ObjectIdentifier(connection)] = connection
+        }
     }
 
     func close() {
-        loop.unwatch(listener.raw)
+        listener?.close()
         for connection in connections.values { connection.close() }
     }
 }
@@ -68,7 +59,7 @@ final class ControlConnection {
     func answer(_ answer: some Encodable) {
         closesWhenSent = true
         let json = (try? JSON(encoding: answer)) ?? ["error": "the answer can't be written"]
-        channel.send(json.text + "\n")
+        channel.outlet.send(json.text + "\n")
     }
 
     fileprivate func close() {
