@@ -43,9 +43,6 @@ int clinux_pidfd_send_signal(int pidfd, int signal) {
     return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
 }
 int clinux_signalfd(const sigset_t *signals) { return signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK); }
-int clinux_wait_exited(int status) { return WIFEXITED(status); }
-int clinux_wait_code(int status) { return WEXITSTATUS(status); }
-int clinux_wait_signal(int status) { return WTERMSIG(status); }
 
 int clinux_pseudo_terminal(int *master, char *name, size_t name_size) {
     *master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);

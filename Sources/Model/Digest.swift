@@ -2,12 +2,7 @@ package enum DigestAlgorithm: String, Codable, CaseIterable {
     case sha256
     case sha512
 
-    var hexDigits: Int {
-        switch self {
-        case .sha256: 64
-        case .sha512: 128
-        }
-    }
+    var hexDigits: Int { self == .sha256 ? 64 : 128 }
 }
 
 /// What a file's content must be.

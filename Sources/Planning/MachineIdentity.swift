@@ -1,4 +1,3 @@
-import Model
 import Values
 
 /// What tells a machine from others, the same at each start.

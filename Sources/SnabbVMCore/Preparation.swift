@@ -33,11 +33,9 @@ struct Preparation {
         // iproute2 and qemu-img work while the rest is read, and whoever has an address has time to say so.
         let network = try Preparation.startNetworkInspection(arguments, facts, loop)
         let wanted = try Preparation.image(arguments, finder, kept, folders, facts)
-        let image = try wanted?.path.map { path in
-            try ImageInspection(path, format: wanted?.format, qemuImg: qemuImg, loop: loop)
-        }
+        let image = try Preparation.inspect(wanted, qemuImg, loop)
         let wantedCD = try arguments.cdrom.map { try Preparation.cdrom($0, arguments, finder, facts) }
-        let cdrom = try wantedCD?.path.map { try ImageInspection($0, format: .iso, qemuImg: qemuImg, loop: loop) }
+        let cdrom = try Preparation.inspect(wantedCD, qemuImg, loop)
         facts.network = try network?.finish()
         // First the locks, then what is wished by what is there by then.
         let lockable = try Wishes(arguments, facts).interfaces
@@ -170,31 +168,28 @@ struct Preparation {
         return try Job(command, in: loop, limit: .seconds(20), kind: .usage)
     }
 
-    /// An image that is there, or must be brought.
-    private struct Wanted {
-        var path: String?
-        var format: DiskFormat?
-        var request: FetchRequest?
+    private static func inspect(
+        _ location: ImageLocation?, _ qemuImg: String, _ loop: EventLoop
+    ) throws -> ImageInspection? {
+        guard case .disk(let path, let format) = location else { return nil }
+        return try ImageInspection(path, format: format, qemuImg: qemuImg, loop: loop)
     }
 
     private static func cdrom(
         _ name: String, _ arguments: Arguments, _ finder: ImageFinder, _ facts: HostFacts
-    ) throws(Failure) -> Wanted {
-        guard ImageURL(name) != nil else { return Wanted(path: try finder.files.find(name, what: "CD"), format: .iso) }
+    ) throws(Failure) -> ImageLocation {
+        guard ImageURL(name) != nil else { return .disk(try finder.files.find(name, what: "CD"), .iso) }
         var others = arguments
         (others.checksum, others.keyring, others.member, others.format) = (nil, nil, nil, .iso)
         // Those are for the image's server.
         others.web.headers = []
-        switch try finder.locate(name, others, facts) {
-        case .disk(let path): return Wanted(path: path, format: .iso)
-        case .fetch(let request): return Wanted(request: request)
-        }
+        return try finder.locate(name, others, facts)
     }
 
     /// The image to read. A kept disk knows what it stands on, which then need not be said again.
     private static func image(
         _ arguments: Arguments, _ finder: ImageFinder, _ state: KeptState, _ folders: MachinePaths, _ facts: HostFacts
-    ) throws(Failure) -> Wanted? {
+    ) throws(Failure) -> ImageLocation? {
         let kept = state.hasDisk ? state.record : nil
         let base = kept?.isOverlay == true ? kept?.image : nil
         guard let name = arguments.image else {
@@ -209,18 +204,17 @@ struct Preparation {
                         .image, "boot the disk in", folders.disks,
                         "it stands on an image of \(source), which is not all here", remedy: "give that as IMAGE again")
                 }
-                return Wanted(path: try finder.files.find(base.path, what: "image"), format: base.format)
+                return .disk(try finder.files.find(base.path, what: "image"), base.format)
             }
         }
         switch try finder.locate(name, arguments, facts) {
-        case .disk(let path):
-            return Wanted(path: path, format: arguments.format ?? (base?.path == path ? base?.format : nil))
+        case .disk(let path, let format): return .disk(path, format ?? (base?.path == path ? base?.format : nil))
         case .fetch(let request):
             // A disk stands on the image that there was when it was made, whatever is the latest now.
             if let base, base.source == request.shown, access(base.path, F_OK) == 0 {
-                return Wanted(path: base.path, format: base.format)
+                return .disk(base.path, base.format)
             }
-            return Wanted(request: request)
+            return .fetch(request)
         }
     }
 

@@ -42,8 +42,6 @@ final class Channel {
         self.init(reading, writing, loop: loop)
     }
 
-    func send(_ text: String) { outlet.send(text) }
-
     /// Takes what is there, such as QEMU's last words.
     func read() {
         do throws(Errno) {

@@ -7,9 +7,7 @@ package enum ExitStatus: Equatable, CustomStringConvertible {
     case signal(Int32)
 
     init(wait status: Int32) {
-        self =
-            clinux_wait_exited(status) != 0
-            ? .code(clinux_wait_code(status)) : .signal(clinux_wait_signal(status))
+        self = status & 0x7f == 0 ? .code(status >> 8 & 0xff) : .signal(status & 0x7f)
     }
 
     package var description: String {

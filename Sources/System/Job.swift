@@ -26,10 +26,7 @@ package final class Job {
         self.command = command
         let (out, outWriting) = try Descriptor.pipe()
         let (err, errWriting) = try Descriptor.pipe()
-        defer {
-            close(outWriting)
-            close(errWriting)
-        }
+        defer { for theirs in [outWriting, errWriting] { close(theirs) } }
         try gather(out) { [unowned self] in if let onOutput { try onOutput($0) } else { output += $0 } }
         try gather(err) { [unowned self] in
             if errors.utf8.count < 65536 { errors += String(decoding: $0, as: UTF8.self) }
@@ -40,7 +37,7 @@ package final class Job {
         ) { [self] in
             loop.cancel(timer)
             status = $0
-            try tellEnd()
+            if hasEnded { try onEnd() }
         }
         timer = loop.after(limit) { [unowned self] in
             timedOut = true
@@ -56,10 +53,6 @@ package final class Job {
         return HeldDescriptor(file)
     }
 
-    private func tellEnd() throws {
-        if hasEnded { try onEnd() }
-    }
-
     private func gather(_ raw: Int32, _ take: @escaping ([UInt8]) throws -> Void) throws(Errno) {
         let end = HeldDescriptor(Descriptor(raw))
         try end.descriptor.setNonBlocking()
@@ -70,7 +63,7 @@ package final class Job {
             // The descriptor goes with the watch that holds it.
             loop.unwatch(raw)
             openPipes -= 1
-            try tellEnd()
+            if hasEnded { try onEnd() }
         }
     }
 

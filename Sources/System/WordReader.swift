@@ -1,5 +1,3 @@
-import CLinux
-import Glibc
 import Values
 
 /// Reads a program's words, a line at a time, as long as it lives.

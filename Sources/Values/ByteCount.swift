@@ -1,13 +1,11 @@
 /// A size in bytes, as users write and read it.
-package struct ByteCount: Equatable, Comparable, Codable, CustomStringConvertible {
+package struct ByteCount: RawRepresentable, Comparable, Codable, CustomStringConvertible {
     package var bytes: UInt64
+    /// As it stands in JSON.
+    package var rawValue: UInt64 { bytes }
 
     package init(_ bytes: UInt64) { self.bytes = bytes }
-    package init(from decoder: any Decoder) throws { bytes = try decoder.singleValueContainer().decode(UInt64.self) }
-    package func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(bytes)
-    }
+    package init(rawValue: UInt64) { self.init(rawValue) }
 
     package static func < (a: ByteCount, b: ByteCount) -> Bool { a.bytes < b.bytes }
     package static func mebibytes(_ count: UInt64) -> ByteCount { ByteCount(count << 20) }

@@ -102,6 +102,11 @@ extension JSON {
         self = try reader.document()
     }
 
+    /// Of something that is named in the failure, where it is none.
+    package init(parsing bytes: [UInt8], orElse failure: (String) -> Failure) throws(Failure) {
+        do throws(JSONSyntaxError) { try self.init(parsing: bytes) } catch { throw failure("\(error)") }
+    }
+
     private struct Reader {
         let bytes: [UInt8]
         var at = 0

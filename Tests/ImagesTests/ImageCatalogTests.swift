@@ -47,7 +47,7 @@ import Testing
             entry["mine"]
                 == .init(
                     url: "https://host/x.qcow2", checksum: Digest(hex: digest).map(ChecksumRequest.literal),
-                    description: "Mine", keyring: "/etc/keys/mine.gpg", file: "/etc/images.json"))
+                    keyring: "/etc/keys/mine.gpg", file: "/etc/images.json"))
         #expect(entry["9p"]?.checksum == nil)
         #expect(try catalog("{}").entries.isEmpty)
     }

@@ -32,9 +32,6 @@ int clinux_adopt_orphans(void);
 int clinux_pidfd_open(pid_t pid);
 int clinux_pidfd_send_signal(int pidfd, int signal);
 int clinux_signalfd(const sigset_t *signals);
-int clinux_wait_exited(int status);
-int clinux_wait_code(int status);
-int clinux_wait_signal(int status);
 
 /// A new pseudo-terminal: the launcher's end, and the name of the child's.
 int clinux_pseudo_terminal(int *master, char *name, size_t name_size);

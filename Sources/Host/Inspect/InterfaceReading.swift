@@ -15,7 +15,7 @@ extension HostFacts.Interface {
             var interface = HostFacts.Interface(name: name)
             interface.mac = tree.line("\(folder)/address").flatMap { MACAddress($0) }
             interface.mtu = tree.number("\(folder)/mtu") ?? interface.mtu
-            interface.isUp = UInt32(flags.dropFirst(2), radix: 16).map { $0 & up != 0 } ?? false
+            interface.isUp = UInt32(flags.dropFirst(2), radix: 16).map { $0 & UInt32(IFF_UP) != 0 } ?? false
             interface.hasLink = tree.number("\(folder)/carrier").map { $0 == 1 }
             interface.uppers = uppers.map { String($0.dropFirst("upper_".count)) }
             interface.addresses = addresses[name] ?? []
@@ -24,8 +24,6 @@ extension HostFacts.Interface {
             return interface
         }
     }
-
-    private static let up: UInt32 = 1  // IFF_UP
 
     private static func defaultRoutes(_ tree: FileTree) -> Set<String> {
         var names: Set<String> = []

@@ -8,7 +8,6 @@ struct ImageCatalog: Equatable {
         var url: String
         /// A digest, or where a list of digests is.
         var checksum: ChecksumRequest?
-        var description: String?
         /// A full path, or one relative to the working folder if the file was named so.
         var keyring: String?
         /// The file that it stands in, for words about it.
@@ -36,8 +35,7 @@ struct ImageCatalog: Equatable {
 
     /// An entry takes the place of the other as a whole: one file's checksum says nothing of another's URL.
     private mutating func add(_ bytes: [UInt8], from file: String) throws(Failure) {
-        let json: JSON
-        do throws(JSONSyntaxError) { json = try JSON(parsing: bytes) } catch { throw Self.unusable(file, "\(error)") }
+        let json = try JSON(parsing: bytes) { Self.unusable(file, $0) }
         guard let members = json.object else { throw Self.unusable(file, "it is no JSON object") }
         // In order, so that of two mistakes it is always the same that is named.
         for (name, value) in members.sorted(by: { $0.key < $1.key }) {
@@ -76,8 +74,7 @@ struct ImageCatalog: Equatable {
                 "write sha256: and 64 or sha512: and 128 hexadecimal digits, or the URL of a list of digests")
         }
         return Entry(
-            url: url, checksum: checksum, description: words["description"],
-            keyring: words["keyring"].map { beside(file, $0) }, file: file)
+            url: url, checksum: checksum, keyring: words["keyring"].map { beside(file, $0) }, file: file)
     }
 
     /// Nothing that could be a path, a URL or an option.

@@ -5,8 +5,10 @@ import Values
 
 /// Where an image is: a disk to be used as it is, or what must be fetched or unpacked first.
 package enum ImageLocation: Equatable {
-    case disk(String)
+    case disk(String, DiskFormat?)
     case fetch(FetchRequest)
+
+    package var request: FetchRequest? { if case .fetch(let request) = self { request } else { nil } }
 }
 
 /// Finds images by what a user calls them.
@@ -38,7 +40,7 @@ package struct ImageFinder {
 
     /// Files come before names of the list, which could be given to any.
     package func locate(_ name: String, _ arguments: Arguments, _ facts: HostFacts) throws(Failure) -> ImageLocation {
-        if name == "demo" { return .disk(try demo()) }
+        if name == "demo" { return .disk(try demo(), arguments.format) }
         guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
         var request = FetchRequest(
             source: .file(name), cache: cache, cacheIsDefault: arguments.cache == nil, web: arguments.web,
@@ -85,7 +87,7 @@ package struct ImageFinder {
         let (_, head) = try ImageInspection.open(path)
         let isPlain = request.checksum == nil && (head.packer == nil || request.format != nil)
         request.source = .file(path)
-        return isPlain ? .disk(path) : .fetch(request)
+        return isPlain ? .disk(path, request.format) : .fetch(request)
     }
 
     private func isThere(_ name: String) -> Bool { files.places(name).contains { access($0, F_OK) == 0 } }

@@ -82,10 +82,7 @@ extension DiskImage {
 
     /// With what qemu-img says of it, or why it can't be booted.
     func described(by output: [UInt8], _ head: DiskHead, as wanted: DiskFormat?) throws(Failure) -> DiskImage {
-        let info: JSON
-        do throws(JSONSyntaxError) { info = try JSON(parsing: output) } catch {
-            throw Failure(.image, "read image", path, "qemu-img's answer is \(error)")
-        }
+        let info = try JSON(parsing: output) { Failure(.image, "read image", path, "qemu-img's answer is \($0)") }
         var image = self
         // Only a device knows its own size here; for a file qemu-img's word is taken.
         guard let size = info["virtual-size"]?.integer, size > 0 else { throw unusable("it holds no disk") }

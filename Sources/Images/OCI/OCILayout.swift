@@ -167,9 +167,7 @@ struct OCILayout {
     }
 
     fileprivate func json(_ bytes: [UInt8]) throws(Failure) -> JSON {
-        do throws(JSONSyntaxError) { return try JSON(parsing: bytes) } catch {
-            throw unusable("a part of it is \(error)")
-        }
+        try JSON(parsing: bytes) { unusable("a part of it is \($0)") }
     }
 
     fileprivate func list(_ json: JSON?, _ otherwise: String) throws(Failure) -> [JSON] {

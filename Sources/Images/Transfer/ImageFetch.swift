@@ -91,10 +91,8 @@ package final class ImageFetch {
     private func ended(_ status: ExitStatus) throws {
         display.end(nil)
         if result == nil {
-            result = .failure(
-                Failure(
-                    .fetch, "fetch", request.shown, "the process that did it ended with \(status)",
-                    remedy: "start again: it goes on where it was"))
+            let cause = "the process that did it ended with \(status)"
+            fail(Failure(.fetch, "fetch", request.shown, cause, remedy: "start again: it goes on where it was"))
         }
         guard isServed, progress?.state != .wrong, !isOver else { return }
         // What is here stays here, and QEMU waits for whoever listens at the socket next.

@@ -212,11 +212,8 @@ final class Transfer {
 
     private func accept(_ head: WebRequest.Head, _ connection: Connection) throws -> Bool {
         if address.isFTP { return true }
-        switch head.status {
-        case 200: return try acceptWhole(head, connection)
-        case 206: return try acceptPart(head, connection)
-        default: return false
-        }
+        if head.status == 206 { return try acceptPart(head, connection) }
+        return try head.status == 200 && acceptWhole(head, connection)
     }
 
     private func acceptWhole(_ head: WebRequest.Head, _ connection: Connection) throws -> Bool {

@@ -1,6 +1,5 @@
 import CLoad
 import Glibc
-import Model
 import System
 import Values
 

@@ -3,10 +3,7 @@ import Values
 /// A file of ports: a JSON array of objects, each with `port` (what an argument would name) and any of the keys.
 package enum PortsFile {
     package static func parse(_ bytes: [UInt8], path: String) throws(Failure) -> [PortRequest] {
-        let json: JSON
-        do throws(JSONSyntaxError) { json = try JSON(parsing: bytes) } catch {
-            throw unusable(path, "\(error)")
-        }
+        let json = try JSON(parsing: bytes) { unusable(path, $0) }
         guard let entries = json.array else { throw unusable(path, "it is no JSON array") }
         var requests: [PortRequest] = []
         for (index, entry) in entries.enumerated() {

@@ -42,7 +42,6 @@ package struct PublishedPort: Codable, Equatable, CustomStringConvertible {
     }
 
     private static func ports(_ text: Substring) -> [Int]? {
-        guard let numbers = String(text).numberList, numbers.allSatisfy({ $0 > 0 }) else { return nil }
-        return numbers
+        String(text).numberList.flatMap { $0.contains(0) ? nil : $0 }
     }
 }

@@ -12,17 +12,16 @@ enum ConsoleCommand {
             try Relay.run(stream, of: client, escape: 0x1d)
             return 0
         }
+        let failure = { (kind: FailureKind, cause: String, install: String) in
+            Failure(kind, "show", "the console", cause, remedy: "\(install)name a stream: console serial")
+        }
         guard let tmux = Files.findProgram("tmux") else {
-            throw Failure(
-                .host, "show", "the console", "tmux is not on PATH",
-                remedy: "apt-get install tmux, or name a stream: console serial")
+            throw failure(.host, "tmux is not on PATH", "apt-get install tmux, or ")
         }
-        guard isatty(STDIN_FILENO) == 1 else {
-            throw Failure(.usage, "show", "the console", "this is no terminal", remedy: "name a stream: console serial")
-        }
+        if isatty(STDIN_FILENO) == 0 { throw failure(.usage, "this is no terminal", "") }
         let answer = try client.ask(.console)
         if let problem = try? answer.decode(ControlAnswer.Outcome.self).error {
-            throw Failure(.host, "show", "the console", problem, remedy: "name a stream: console serial")
+            throw failure(.host, problem, "")
         }
         unsetenv("TMUX")
         try Command(program: tmux, arguments: client.folders.tmuxAttachment).become()

@@ -60,7 +60,7 @@ enum ImagesCommand {
         for name in arguments.images {
             let path: String
             switch try finder.locate(name, arguments, facts) {
-            case .disk(let file): path = file
+            case .disk(let file, _): path = file
             case .fetch(let request):
                 let loop = try EventLoop()
                 let fetch = try ImageFetch(request, loop: loop, log: log)

@@ -286,14 +286,10 @@ extension Arguments {
 
 extension HugepageChoice {
     fileprivate init?(_ text: String) {
-        switch text {
-        case "auto": self = .auto
-        case "off": self = .off
-        case "required": self = .required
-        default:
-            guard let size = ByteCount(text, unit: 1 << 20), [2 << 20, 1 << 30].contains(size.bytes) else { return nil }
-            self = .size(size)
-        }
+        let words: [String: HugepageChoice] = ["auto": .auto, "off": .off, "required": .required]
+        let size = ByteCount(text, unit: 1 << 20).flatMap { [2 << 20, 1 << 30].contains($0.bytes) ? $0 : nil }
+        guard let choice = words[text] ?? size.map(HugepageChoice.size) else { return nil }
+        self = choice
     }
 }
 

@@ -24,7 +24,7 @@ final class QMP {
         pending[count] = reply
         var message: [String: JSON] = ["execute": .string(command), "id": .integer(count)]
         message["arguments"] = arguments
-        channel.send(JSON.object(message).text + "\n")
+        channel.outlet.send(JSON.object(message).text + "\n")
     }
 
     private func take(_ bytes: [UInt8]) {
@@ -76,7 +76,7 @@ final class GuestAgent {
         timer = loop.after(GuestAgent.patience) { [unowned self] in answer(nil) }
         // Answers of an earlier question may still come: only what follows this number is ours.
         let sync: JSON = ["execute": "guest-sync", "arguments": ["id": .integer(syncNumber)]]
-        channel.send(sync.text + "\n" + (["execute": "guest-network-get-interfaces"] as JSON).text + "\n")
+        channel.outlet.send(sync.text + "\n" + (["execute": "guest-network-get-interfaces"] as JSON).text + "\n")
     }
 
     private func take(_ bytes: [UInt8]) {

@@ -19,15 +19,13 @@ final class SnabbReader: SwitchReader {
     }
 
     func read(_ line: String, isError: Bool) -> (event: SwitchEvent?, log: String?) {
-        guard !isError, let message = try? JSON(parsing: line), let name = message["event"]?.string else {
-            return (nil, line)
-        }
+        let message = isError ? nil : try? JSON(parsing: line)
         let events: [String: SwitchEvent] = [
             "connected": .connected, "up": .up, "down": .down, "disconnected": .disconnected, "applied": .applied,
-            "hugepage": .hugepageAdded, "refused": .refused(message["reason"]?.string ?? "no reason given"),
+            "hugepage": .hugepageAdded, "refused": .refused(message?["reason"]?.string ?? "no reason given"),
         ]
-        if let event = events[name] { return (event, nil) }
-        return (nil, line)
+        let event = message?["event"]?.string.flatMap { events[$0] }
+        return (event, event == nil ? line : nil)
     }
 
     func counters(pid: Int32) -> PortCounters? {
