@@ -20,8 +20,7 @@ final class NBDServer {
         self.length = length
         let path = request.lazySocket!
         listener = try Listener(path, loop: loop) { [unowned self] in
-            let client = NBDClient($0, self)
-            clients[client.raw] = client
+            clients[$0] = NBDClient($0, self)
         }
         if let owner = request.lazyOwner {
             try Failure.naming(.host, "listen on", path, try Errno.check { chown(path, owner.uid, owner.gid) })
@@ -48,7 +47,6 @@ private final class NBDClient {
 
     private unowned let server: NBDServer
     private let socket: Descriptor
-    var raw: Int32 { socket.raw }
     private var phase = Phase.flags
     private var input: [UInt8] = []
     /// Answers whose bytes are there, and those that wait for them.
@@ -69,10 +67,10 @@ private final class NBDClient {
         static let largest: UInt64 = 32 << 20
     }
 
-    init(_ socket: consuming Descriptor, _ server: NBDServer) {
-        self.socket = socket
+    init(_ raw: Int32, _ server: NBDServer) {
+        socket = Descriptor(raw)
         self.server = server
-        try? self.socket.setNonBlocking()
+        try? socket.setNonBlocking()
         server.loop.watch(raw, for: .readable) { [self] in try handle($0) }
         // Fixed newstyle, and no zeroes after the export's size.
         send(bytes(Word.greeting) + bytes(Word.option) + bytes(UInt16(0b11)))

@@ -10,7 +10,7 @@ final class ControlServer {
 
     init(_ path: String, loop: EventLoop) throws(Failure) {
         listener = try Listener(path, loop: loop) { [unowned self] in
-            guard let channel = try? Channel($0, loop: loop) else { return }
+            guard let channel = try? Channel(Descriptor($0), loop: loop) else { return }
             let connection = ControlConnection(channel, self)
             connections[ObjectIdentifier(connection)] = connection
         }
