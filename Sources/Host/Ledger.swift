@@ -8,6 +8,8 @@ import Values
 /// holds it runs the machine.
 package final class Ledger {
     package let path: String
+    /// A dead launcher's changes are in it.
+    package let hasLeftovers: Bool
     private let file: LockedFile
     private var held: [HeldDescriptor] = []
 
@@ -29,6 +31,7 @@ package final class Ledger {
                 remedy: "choose another with --name, or end it with snabbvm stop")
         }
         file = locked
+        hasLeftovers = !locked.content.isEmpty
         if !file.madeFolders.isEmpty { try record(file.madeFolders.map { .folder(path: $0, isShared: true) }) }
     }
 
@@ -67,8 +70,6 @@ package final class Ledger {
             return (offset, text, Ledger.change(in: text))
         }
     }
-
-    package var isEmpty: Bool { lines.isEmpty }
 
     /// Oldest first.
     package var changes: [Effect] { lines.compactMap(\.change) }

@@ -78,7 +78,7 @@ public enum Launcher {
         // Held until the NICs are back.
         let locks = NICLocks()
         do {
-            if !ledger.isEmpty { try clear(ledger, log) }
+            if ledger.hasLeftovers { try clear(ledger, log) }
             stateLock = try folders.lockState(ledger)
             let preparation = try Preparation(arguments, loop, locks: locks, ledger: ledger, log: log)
             held = preparation
