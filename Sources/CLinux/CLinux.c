@@ -27,6 +27,21 @@ char **clinux_environment(void) { return environ; }
 int clinux_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
+// QEMU locks a byte of the file for each thing that it does with it: the second one is writing.
+int clinux_has_qemu_writer(int fd) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 101, .l_len = 1};
+    if (fcntl(fd, F_OFD_GETLK, &lock) < 0) return -1;
+    return lock.l_type != F_UNLCK;
+}
+
+int clinux_rename_new(const char *old_path, const char *new_path) {
+    if (renameat2(AT_FDCWD, old_path, AT_FDCWD, new_path, RENAME_NOREPLACE) == 0) return 0;
+    // Not every file system can; a link can't take the place of a file either.
+    if (errno != EINVAL && errno != ENOSYS) return -1;
+    if (link(old_path, new_path) < 0) return -1;
+    return unlink(old_path);
+}
+
 void clinux_release_unused(void) {
     malloc_trim(0);
     // Below this frame, and below what the processor's ABI lets a function use beneath its own.

@@ -17,6 +17,15 @@ package struct DiskImage: Codable, Equatable {
     package var source: String?
     /// Of the file as it was fetched: the same image, whenever and wherever to.
     package var digest: String?
+    /// Of the disk itself, where that is not the file that was fetched.
+    package var content: String?
+    /// Which file of an archive the disk was.
+    package var member: String?
+    /// What told this state of the file from others on its server.
+    package var version: String?
+    package var device: DeviceStamp?
+    /// Another program has it open for writing.
+    package var isWritten: Bool?
     /// The socket at which it can be read while it is not all here yet.
     package var served: String?
 }

@@ -86,4 +86,14 @@ package struct MachineRecord: Codable, Equatable {
     package var diskFormat: DiskFormat?
     package var diskSize: ByteCount?
     package var isOverlay: Bool
+
+    package init(
+        uuid: String, image: DiskImage?, diskFormat: DiskFormat?, diskSize: ByteCount? = nil, isOverlay: Bool
+    ) {
+        self.uuid = uuid
+        self.image = image
+        self.diskFormat = diskFormat
+        self.diskSize = diskSize
+        self.isOverlay = isOverlay
+    }
 }

@@ -76,7 +76,7 @@ struct Fetches {
 
     /// Nobody is to remove the image while a machine has it.
     func hold(_ images: DiskImage?...) throws(Failure) -> [HeldDescriptor] {
-        let fetched = images.compactMap(\.self).filter { $0.source != nil && $0.served == nil }
-        return try fetched.map(\.path).filter { access($0, F_OK) == 0 }.map(ImageCache.hold)
+        let here = images.compactMap(\.self).filter { $0.served == nil && ImageCache.entry(at: $0.path) != nil }
+        return try here.map(\.path).map(ImageCache.hold)
     }
 }

@@ -26,7 +26,7 @@ struct Preparation {
         var facts = try HostFacts.read(for: arguments)
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let finder = Preparation.imageFinder(arguments)
-        let kept = try Preparation.keptState(folders)
+        let kept = try KeptState(folders, mayBeRunning: ledger == nil)
         let ports = try Preparation.lockPorts(arguments, &facts, locks: locks)
         guard let qemuImg = facts.tools.qemuImg else { throw Failure.missing("qemu-img", package: "qemu-utils") }
 
@@ -52,6 +52,7 @@ struct Preparation {
         let kernel = try arguments.kernel.map { try finder.files.find($0, what: "kernel") }
         let initrd = try arguments.initrd.map { try finder.files.find($0, what: "initrd") }
         var seed = try SeedSources(arguments, files: finder.files)
+        seed.warnings += kept.warnings
         let secretFile = try arguments.secretFile.map { try Preparation.secretFile($0, finder) }
         let vncPassword = try Preparation.vncPassword(arguments, finder)
         if (vncPassword?.utf8.count ?? 0) > 8 {
@@ -199,20 +200,24 @@ struct Preparation {
                     remedy: "give a disk image")
             }
             return try base.map { base throws(Failure) in
-                if let source = base.source, access(base.path, F_OK) != 0 {
-                    throw Failure(
-                        .image, "boot the disk in", folders.disks,
-                        "it stands on an image of \(source), which is not all here", remedy: "give that as IMAGE again")
+                guard let source = base.source else {
+                    return .disk(try finder.files.find(base.path, what: "image"), base.format)
                 }
-                return .disk(try finder.files.find(base.path, what: "image"), base.format)
+                if let entry = ImageCache(folder: folders.images).entry(of: base) {
+                    return .disk(entry.path, base.format)
+                }
+                throw Failure(
+                    .image, "boot the disk in", folders.disks,
+                    "it stands on an image of \(source), which is not all here, or was not before this host crashed",
+                    remedy: "give that as IMAGE again")
             }
         }
         switch try finder.locate(name, arguments, facts) {
         case .disk(let path, let format): return .disk(path, format ?? (base?.path == path ? base?.format : nil))
         case .fetch(let request):
             // A disk stands on the image that there was when it was made, whatever is the latest now.
-            if let base, base.source == request.shown, access(base.path, F_OK) == 0 {
-                return .disk(base.path, base.format)
+            if let base, request.means(base), let entry = ImageCache(folder: request.cache).entry(of: base) {
+                return .disk(entry.path, base.format)
             }
             return .fetch(request)
         }
@@ -225,7 +230,7 @@ struct Preparation {
     }
 
     /// In a container the host name is the container's id, on a host the machine-id stays.
-    private static var hostKey: String {
+    static var hostKey: String {
         let tree = FileTree()
         return (tree.line("/etc/machine-id") ?? "") + (tree.line("/proc/sys/kernel/hostname") ?? "")
     }
@@ -244,29 +249,5 @@ struct Preparation {
         let password = String(decoding: content.prefix { $0 != 0x0a && $0 != 0x0d }, as: UTF8.self)
         if password.isEmpty { throw Failure(.usage, "use", path, "there is no password in it") }
         return password
-    }
-
-    /// What an earlier start left in the --state folder.
-    private typealias KeptState = (record: MachineRecord?, hasDisk: Bool, hasVariables: Bool)
-
-    private static func keptState(_ folders: MachinePaths) throws(Failure) -> KeptState {
-        guard folders.disksAreKept else {
-            // Here everything is removed at the end: nothing that somebody keeps may be in it.
-            if access(folders.record, F_OK) != 0 { return (nil, false, false) }
-            throw Failure(
-                .image, "use", folders.disks, "a machine's disk is kept there",
-                remedy: "boot it with --state \(folders.disks), or choose another place with --scratch or --name")
-        }
-        let hasDisk = access(folders.disk, F_OK) == 0
-        let hasVariables = access(folders.firmwareVariables, F_OK) == 0
-        guard let text = FileTree().text(folders.record) else {
-            if !hasDisk { return (nil, hasDisk, hasVariables) }
-            throw Failure(
-                .image, "boot", folders.disk, "there is no machine.json beside it that says what it stands on",
-                remedy: "choose another --state folder")
-        }
-        do { return (try JSON(parsing: text).decode(MachineRecord.self), hasDisk, hasVariables) } catch {
-            throw Failure(.image, "read", folders.record, "\(error)", remedy: "choose another --state folder")
-        }
     }
 }

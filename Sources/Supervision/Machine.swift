@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Host
 import Images
@@ -30,6 +31,10 @@ package final class Machine {
     private let services: [Service]
     private let session: TerminalSession?
     private var serialToOutput: Outlet?
+
+    /// The images that the machine reads, and the first of them that somebody wrote to meanwhile.
+    private var imageWatch: WriteWatch?
+    private var spoiled: Failure?
 
     /// QEMU's process, how it ended, and its last words.
     private var qemu: pid_t?
@@ -106,12 +111,35 @@ package final class Machine {
         try loop.run { first.allSatisfy { $0.isSettled() } }
         if case .quitting(let ending) = phase { return ending }
         try startQEMU()
+        watchImages()
         if let session, session.hasTerminal { session.open { _ in } } else { showSerialOnOutput() }
         try loop.run { qemuStatus != nil }
         // QEMU's last words on its pipes, which come with the same wake-up or not at all.
         try loop.drain()
         for pipe in pipes { pipe.read() }
-        return phase.ending ?? endingOfQEMU
+        let ending = phase.ending ?? endingOfQEMU
+        if let spoiled, [.poweredOff, .stopped].contains(ending) { return .failed(spoiled) }
+        return ending
+    }
+
+    /// What a guest has read of its image and what it reads next belong together only as long as nobody writes to it.
+    private func watchImages() {
+        let bases = plan.disks.compactMap(\.base).filter { $0.served == nil }
+        let discs = plan.disks.filter { $0.role == .cdrom && $0.served == nil }.map(\.path)
+        imageWatch = WriteWatch(bases.map(\.path) + discs, loop: loop) { [unowned self] in spoil($0) }
+        // Since it was looked at for the plan.
+        for base in bases where !base.isBlockDevice {
+            guard let now = try? Files.status(base.path) else { continue }
+            if UInt64(now.st_size) != base.fileSize || Files.modified(now) != base.modified { spoil(base.path) }
+        }
+    }
+
+    private func spoil(_ image: String) {
+        let failure = Failure(
+            .image, "trust the disk of", "machine \(plan.name)", "\(image) was written to while the machine runs on it",
+            remedy: "look over what the guest has written, and put the image back as it was before the next start")
+        log.warning(failure.line)
+        spoiled = spoiled ?? failure
     }
 
     private func startQEMU() throws {
@@ -230,15 +258,10 @@ package final class Machine {
         let words = qemuWords.suffix(3).joined(separator: " / ")
         let said = words.isEmpty ? "QEMU ended with \(qemuStatus.map { "\($0)" } ?? "nothing")" : words
         let isDenied = words.contains("Permission denied") && plan.qemu.user != nil
-        let isLocked = words.contains("Invalid password")
-        return .failed(
-            Failure(
-                isLocked ? .image : .qemu, qmp.isReady ? "go on with" : "start", "machine \(plan.name)", said,
-                remedy: isDenied
-                    ? "QEMU runs as an ordinary user here; --qemu-user root gives it root's rights"
-                    : isLocked
-                        ? "see that the file of --secret-file holds the passphrase and nothing else, no newline either"
-                        : nil))
+        let failure = Failure(
+            .qemu, qmp.isReady ? "go on with" : "start", "machine \(plan.name)", said,
+            remedy: isDenied ? "QEMU runs as an ordinary user here; --qemu-user root gives it root's rights" : nil)
+        return .failed(words.contains(Failure.wrongPassphrase) ? failure.forPassphrase : failure)
     }
 
     package var uptime: Double { (ContinuousClock.now - started) / .seconds(1) }
@@ -349,6 +372,6 @@ package final class Machine {
             accelerator: plan.accelerator, cpus: plan.cpus, memory: plan.memory, firmware: plan.firmware,
             disks: plan.disks, nics: plan.guestNICs.map { GuestNICStatus($0, leases: leases, guest: guest) },
             published: plan.guestNICs.flatMap(\.published), ports: ports.status, image: fetch?.progress,
-            layout: plan.layout, vnc: plan.vnc, log: plan.folders.log)
+            layout: plan.layout, vnc: plan.vnc, log: plan.folders.log, spoiled: spoiled?.cause)
     }
 }

@@ -73,6 +73,8 @@ package struct MachineStatus: Codable, Equatable {
     var layout: Layout?
     var vnc: SocketAddress?
     var log: String
+    /// An image that it reads is not what it was.
+    var spoiled: String?
 
     package var text: String {
         let means = accelerator == .kvm ? "hardware virtualisation" : "software emulation"
@@ -103,12 +105,14 @@ package struct MachineStatus: Codable, Equatable {
         for port in published { rows.append(("published", "\(port)")) }
         rows.append(("VNC", vnc?.description ?? "off"))
         rows.append(("log", log))
+        if let spoiled { rows.append(("problem", spoiled)) }
         return "machine \(name)\n" + rows.map { "  \($0.0.padded(to: 10))\($0.1.oneLine)" }.joined(separator: "\n")
     }
 
     /// Why it can't do what it is for, if so.
     package var problem: String? {
         if state != "running" { return "machine \(name) is \(state)" }
+        if let spoiled { return "machine \(name): \(spoiled)" }
         guard let port = ports.first(where: { $0.state == .down }) else { return nil }
         return "machine \(name): port \(port.name) is down" + (port.problem.map { ": \($0)" } ?? "")
     }

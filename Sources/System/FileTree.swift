@@ -75,6 +75,11 @@ package enum Files {
         return result
     }
 
+    /// When it was written to last, in nanoseconds since 1970.
+    package static func modified(_ status: stat) -> Int64 {
+        Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec)
+    }
+
     package static func isFolder(_ path: String) -> Bool {
         (try? status(path)).map { $0.st_mode & S_IFMT == S_IFDIR } ?? false
     }
@@ -103,13 +108,24 @@ package enum Files {
         try descriptor.writeAll(content)
     }
 
-    /// Puts the content there in one step: a reader sees the old file or the new one, never half of it.
-    package static func replace(_ path: String, _ content: [UInt8], mode: mode_t) throws(Errno) {
+    /// What is in a file, or which names are in a folder, is on the disk before this returns.
+    package static func sync(_ path: String) throws(Errno) {
+        let file = try Descriptor.open(path.isEmpty ? "/" : path, O_RDONLY)
+        try Errno.check { fsync(file.raw) }
+    }
+
+    /// Puts the content there in one step: a reader sees the old file or the new one, never half of it; where it is
+    /// synced, after a power cut too.
+    package static func replace(
+        _ path: String, _ content: [UInt8], mode: mode_t, syncs: Bool = false
+    ) throws(Errno) {
         let temporary = path + ".new"
         unlink(temporary)
         do throws(Errno) {
             try create(temporary, content, mode: mode)
+            if syncs { try sync(temporary) }
             try Errno.check { rename(temporary, path) }
+            if syncs { try sync(folder(of: path)) }
         } catch {
             unlink(temporary)
             throw error

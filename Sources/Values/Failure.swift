@@ -70,6 +70,15 @@ package struct Failure: Error, Equatable, Codable {
         error as? Failure ?? Failure(.unexpected, operation, subject, "\(error)", remedy: "please report this")
     }
 
+    /// What QEMU and qemu-img say of a passphrase that opens nothing.
+    package static let wrongPassphrase = "Invalid password"
+
+    /// The same, for the user to look at the passphrase.
+    package var forPassphrase: Failure {
+        let remedy = "see that the file of --secret-file holds the passphrase and nothing else, no newline either"
+        return Failure(.image, operation, subject, cause, remedy: remedy)
+    }
+
     package var line: String {
         let what = subject.isEmpty ? operation : "\(operation) \(subject)"
         let text = "cannot \(what): \(cause)" + (remedy.map { "; \($0)" } ?? "")

@@ -61,7 +61,7 @@ struct BadInputTests {
         unlink(image)
         try expectLine(.image, "there is no such file", stub)
         unlink("\(state)/machine.json")
-        try expectLine(.image, "there is no machine.json", stub + [Parts.demo])
+        try expectLine(.image, "stands on \(image), which is not there", stub + [Parts.demo])
         #expect(try Files.read("\(state)/disk.img", limit: 1 << 20) == before)
     }
 
@@ -83,7 +83,7 @@ struct BadInputTests {
 
     /// A crash of the whole host takes the ledger, which is in memory, and leaves the disks.
     @Test func leftoversOfACrashedHostGoWithTheNextMachine() throws {
-        for name in ["disk.img", "disk.img.new", "firmware-variables.fd"] {
+        for name in ["disk.img", "disk.img.new", "firmware-variables.fd", "made-by-snabbvm"] {
             _ = scratch.file("disks/test/\(name)", "x")
         }
         try expectLine(.qemu, "exit code 1", ["--qemu", "/bin/false", "demo"])

@@ -22,6 +22,10 @@
 char **clinux_environment(void);
 int clinux_open(const char *path, int flags, mode_t mode);
 int clinux_pipe(int ends[2]);
+/// Whether a QEMU has the file open for writing, as the lock says that it takes for that: 1, 0, or -1 with errno.
+int clinux_has_qemu_writer(int fd);
+/// Gives a file a new name, unless there is one of that name already; 0, or -1 with errno.
+int clinux_rename_new(const char *old_path, const char *new_path);
 /// Gives the kernel back what the heap and the stack do not use just now.
 void clinux_release_unused(void);
 /// A file in memory, without a name that others could open it by.

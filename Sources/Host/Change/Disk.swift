@@ -1,4 +1,4 @@
-import Glibc
+import CLinux
 import Model
 import System
 import Values
@@ -10,9 +10,31 @@ extension Effect.Disk: Performable {
 
     package func make(_ maker: inout EffectMaker) throws {
         try maker.begin(commands, making: path)
+        let isKept = maker.folders.keeps(path)
         maker.begun.append {
-            _ = try Failure.naming(.image, "make", path, try Errno.check { rename(Effect.unfinished(path), path) })
+            if let original, !original.isUnchanged {
+                throw Failure(
+                    .image, "copy", original.path, "somebody wrote to it meanwhile",
+                    remedy: "end that first, and start again")
+            }
+            try Failure.naming(.image, "make", path, try finish(syncs: isKept))
         }
+    }
+
+    /// Gives the disk its name, which nobody else's file may have by now. A power cut leaves it whole, or not there.
+    private func finish(syncs: Bool) throws(Errno) {
+        let unfinished = Effect.unfinished(path)
+        if syncs { try Files.sync(unfinished) }
+        try Errno.check { clinux_rename_new(unfinished, path) }
+        if syncs { try Files.sync(Files.folder(of: path)) }
+    }
+}
+
+extension Effect.Disk.Original {
+    /// Whether the file is as it was when it was looked at.
+    fileprivate var isUnchanged: Bool {
+        guard let now = try? Files.status(path) else { return false }
+        return UInt64(now.st_size) == size && Files.modified(now) == modified
     }
 }
 
@@ -47,6 +69,7 @@ extension EffectMaker {
                 if failure.cause.contains(Errno.noSpace.description) {
                     throw Failure(.image, "make", subject, Errno.noSpace)
                 }
+                if failure.cause.contains(Failure.wrongPassphrase) { throw failure.forPassphrase }
                 guard failure.cause.contains(mismeasured), repetition < mostRepetitions else { throw failure }
                 job = try again()
             }

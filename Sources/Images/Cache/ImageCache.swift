@@ -23,12 +23,21 @@ package struct ImageCache {
         var boot: String?
         /// Whose word it was found to agree with.
         var checkedBy: String?
+
+        /// What is known of it, as it lies at this path.
+        func image(at path: String) -> DiskImage {
+            var image = image
+            (image.path, image.digest, image.content) = (path, digest?.description, content?.description)
+            (image.member, image.version) = (member, validators.version)
+            return image
+        }
     }
 
     package struct Entry {
         package var stem: String
         package var record: Record
         package var path: String
+        package var image: DiskImage { record.image(at: path) }
 
         /// What was only in memory when the host crashed may be lost.
         var isTrusted: Bool {
@@ -90,17 +99,30 @@ package struct ImageCache {
         FileTree().text(path).flatMap { try? JSON(parsing: $0).decode(Record.self) }
     }
 
-    private func recordPath(_ path: String) -> String { String(path.dropLast(ImageCache.diskSuffix.count)) + ".json" }
+    private static func recordPath(_ path: String) -> String {
+        String(path.dropLast(ImageCache.diskSuffix.count)) + ".json"
+    }
 
     /// Oldest first.
     package var entries: [Entry] {
         Files.names(folder).filter { $0.hasSuffix(ImageCache.diskSuffix) }.compactMap { name in
-            let path = "\(folder)/\(name)"
-            guard var record: Record = ImageCache.read(recordPath(path)) else { return nil }
-            // The folder may be mounted elsewhere by now.
-            record.image.path = path
-            return Entry(stem: String(name.dropLast(ImageCache.diskSuffix.count)), record: record, path: path)
+            ImageCache.entry(at: "\(folder)/\(name)")
         }.sorted { ($0.record.fetched, $0.stem) < ($1.record.fetched, $1.stem) }
+    }
+
+    /// What the record beside the file says; nil where it is none of a cache.
+    package static func entry(at path: String) -> Entry? {
+        guard path.hasSuffix(diskSuffix), var record: Record = read(recordPath(path)) else { return nil }
+        // The folder may be mounted elsewhere by now.
+        record.image.path = path
+        let name = path.split(separator: "/").last ?? ""
+        return Entry(stem: String(name.dropLast(diskSuffix.count)), record: record, path: path)
+    }
+
+    /// The image that a disk was made on: where it was then, or fetched anew. None that a crash may have damaged.
+    package func entry(of base: DiskImage) -> Entry? {
+        let there = [ImageCache.entry(at: base.path)].compactMap(\.self) + entries.reversed()
+        return there.first { $0.isTrusted && $0.image.difference(from: base) == nil }
     }
 
     /// The newest of a source; with a digest, the newest of those that have it.
@@ -123,9 +145,9 @@ package struct ImageCache {
     func write(_ record: Record, for path: String) throws(Failure) {
         do {
             let text = try JSON(encoding: record).prettyText + "\n"
-            try Files.replace(recordPath(path), Array(text.utf8), mode: 0o600)
+            try Files.replace(ImageCache.recordPath(path), Array(text.utf8), mode: 0o600)
         } catch {
-            throw Failure(.host, "write", recordPath(path), error as? Errno ?? Errno.last)
+            throw Failure(.host, "write", ImageCache.recordPath(path), error as? Errno ?? Errno.last)
         }
     }
 
@@ -134,7 +156,7 @@ package struct ImageCache {
             let file = try Descriptor.open(entry.path, O_RDONLY)
             guard try file.tryLock() else { throw .busy }
             // The record first: without one it is no image.
-            for path in [recordPath(entry.path), entry.path] { try Errno.check { unlink(path) } }
+            for path in [ImageCache.recordPath(entry.path), entry.path] { try Errno.check { unlink(path) } }
         } catch {
             if error == .busy {
                 throw Failure(

@@ -17,6 +17,9 @@ package struct Validators: Codable, Equatable {
     /// For If-Range: with it a server sends the rest of this file or the whole of another one, never a mixture.
     var condition: String? { strongTag ?? (isDateStrong == true ? lastModified : nil) }
 
+    /// In one word, where it tells one state of the file from the next.
+    var version: String? { condition.map { "\($0) \(length ?? 0)" } }
+
     /// The header lines that ask for a file only if it is another one; for that a weak tag will do.
     var onlyIfChanged: [String] {
         [etag.map { "If-None-Match: \($0)" }, lastModified.map { "If-Modified-Since: \($0)" }].compactMap(\.self)

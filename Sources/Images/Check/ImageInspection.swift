@@ -14,11 +14,14 @@ package struct ImageInspection {
     /// Sniffs the first bytes, and sets qemu-img to work where it is needed.
     package init(_ path: String, format: DiskFormat?, qemuImg: String, loop: EventLoop) throws {
         let (file, head) = try ImageInspection.open(path)
+        let opened = try HeldDescriptor(opening: path, O_RDONLY | O_NONBLOCK | O_NOCTTY, .image, "read image")
         let type = file.st_mode & S_IFMT
-        let modified = Int64(file.st_mtim.tv_sec) * 1_000_000_000 + Int64(file.st_mtim.tv_nsec)
-        var image = DiskImage(path: path, format: .iso, length: UInt64(file.st_size), modified: modified)
+        let length = type == S_IFBLK ? opened.size : UInt64(file.st_size)
+        var image = DiskImage(path: path, format: .iso, length: length, modified: Files.modified(file))
         image.isBlockDevice = type == S_IFBLK
         image.allocated = UInt64(file.st_blocks) * 512
+        if clinux_has_qemu_writer(opened.raw) == 1 { image.isWritten = true }
+        if image.isBlockDevice { image.device = DeviceStamp(opened, number: UInt64(file.st_rdev)) }
         try self.init(image, head, target: path, format: format, qemuImg: qemuImg, loop: loop)
     }
 
@@ -49,7 +52,7 @@ package struct ImageInspection {
     }
 
     /// The file and its first bytes.
-    static func open(_ path: String) throws(Failure) -> (stat, DiskHead) {
+    package static func open(_ path: String) throws(Failure) -> (stat, DiskHead) {
         let file = try HeldDescriptor(opening: path, O_RDONLY | O_NONBLOCK | O_NOCTTY, .image, "read image")
         let status = try Failure.naming(.image, "read image", path, try file.descriptor.status())
         guard [S_IFREG, S_IFBLK].contains(status.st_mode & S_IFMT) else {
@@ -59,10 +62,14 @@ package struct ImageInspection {
         return (status, DiskHead(bytes))
     }
 
+    /// With what the cache knows of it, where it is one of the cache's.
     package func finish() throws -> DiskImage {
-        guard let job else { return known }
-        let output = try job.finish(.image, "read image", known.path)
-        return try known.described(by: output, head, as: wanted)
+        var image = known
+        if let job {
+            let output = try job.finish(.image, "read image", known.path)
+            image = try known.described(by: output, head, as: wanted)
+        }
+        return ImageCache.entry(at: image.path).map { image.knowing($0.image) } ?? image
     }
 }
 

@@ -22,7 +22,8 @@ extension FetchWorker {
         try bytes.withUnsafeBytes { try part.write($0, at: 0) }
         try checkSpace(part)
         try serve(part, address, expected) {
-            let image = try inspectServed(part, head, address)
+            var image = try inspectServed(part, head, address)
+            image.digest = expected?.description
             isServing = true
             say(.served(image, expected))
         }
@@ -102,7 +103,9 @@ extension FetchWorker {
         }
         // Where it is going to be.
         image.path = diskPath(part.record.validators, begun: part.record.begun)
-        (image.source, image.served) = (request.shown, request.lazySocket)
+        (image.source, image.served, image.version) = (
+            request.shown, request.lazySocket, part.record.validators.version
+        )
         return image
     }
 

@@ -40,6 +40,15 @@ package struct FetchRequest: Codable, Equatable {
         }
     }
 
+    /// Whether an image that was fetched before is what is asked for now, whatever its server has by now.
+    package func means(_ image: DiskImage) -> Bool {
+        let literal: Digest? =
+            if case .literal(let digest) = checksum.flatMap(ChecksumRequest.init) { digest } else { nil }
+        return image.source == shown && (format == nil || format == image.format)
+            && (member.map { wanted in image.member.map { wanted.means(member: $0) } ?? false } ?? true)
+            && (literal == nil || literal?.description == image.digest)
+    }
+
     var fileName: String {
         switch source {
         case .url(let address): address.fileName

@@ -123,7 +123,7 @@ package final class FetchWorker {
                 try cache.write(record, for: entry.path)
             }
         }
-        say(.ready(entry.record.image))
+        say(.ready(entry.image))
     }
 
     private func fallBack(to entry: ImageCache.Entry, _ expected: Digest?, _ failure: Failure) throws {
@@ -243,7 +243,7 @@ package final class FetchWorker {
         try Failure.naming(.host, "rename to", name, try Errno.check { futimens(file.raw, [time, time]) })
         try Failure.naming(.host, "rename to", name, try Errno.check { rename(path, name) })
         PartialFile.remove(cache.partPath(stem))
-        say(isServing ? .whole : .ready(record.image))
+        say(isServing ? .whole : .ready(record.image(at: record.image.path)))
         record.content = try digesting?.wait()
         if withExtendedLifetime(file, { fdatasync(file.raw) }) == 0 { record.boot = nil }
         // It is there and right, whether or not this can be said as well.
@@ -260,7 +260,7 @@ package final class FetchWorker {
         there.record.checkedBy = record.checkedBy
         try cache.write(there.record, for: there.path)
         PartialFile.remove(cache.partPath(stem))
-        say(.ready(there.record.image))
+        say(.ready(there.image))
         return true
     }
 }

@@ -6,6 +6,14 @@ extension Effect {
     package struct Disk: FileEffect {
         package var path: String
         package var commands: [Command]
+        /// What they copy, which must be the same when they are done.
+        package var original: Original?
+
+        package struct Original: Codable, Equatable {
+            package var path: String
+            package var size: UInt64
+            package var modified: Int64
+        }
 
         package var shellText: String {
             let rename = "mv \(Effect.unfinished(path).shellQuoted) \(path.shellQuoted)"
@@ -13,8 +21,9 @@ extension Effect {
         }
     }
 
-    package static func disk(path: String, _ commands: [Command]) -> Effect {
-        .disk(Disk(path: path, commands: commands))
+    package static func disk(path: String, _ commands: [Command], copyOf image: DiskImage? = nil) -> Effect {
+        let original = image.map { Disk.Original(path: $0.path, size: $0.fileSize, modified: $0.modified) }
+        return .disk(Disk(path: path, commands: commands, original: original))
     }
 
     /// What they make a disk as, before it gets its name.

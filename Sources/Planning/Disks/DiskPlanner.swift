@@ -15,6 +15,7 @@ struct DiskPlanner {
 
     func plan() throws(Failure) -> PlanPart<[Plan.DiskPlan]> {
         let image = findings.image
+        for image in [image, findings.cdrom].compactMap(\.self) { try refuseWritten(image) }
         let secret = try secretEffects()
         let own = try ownDisk()
         let disks = [own?.decision] + [image?.format == .iso ? image : nil, findings.cdrom].map { $0.map(cd) }
@@ -22,6 +23,14 @@ struct DiskPlanner {
             decision: disks.compactMap(\.self),
             effects: secret + (own?.effects ?? []) + (try firmwareEffects()) + recordEffects(own?.decision),
             notes: own?.notes ?? [])
+    }
+
+    /// QEMU would refuse it in its own words, and a copy of it would be of no one moment.
+    private func refuseWritten(_ image: DiskImage) throws(Failure) {
+        guard image.isWritten == true else { return }
+        throw Failure(
+            .busy, "use image", image.path, "another QEMU has it open for writing",
+            remedy: "end that first, or give another image")
     }
 
     private func cd(_ image: DiskImage) -> Plan.DiskPlan {
@@ -57,8 +66,11 @@ struct DiskPlanner {
 
     private func recordEffects(_ disk: Plan.DiskPlan?) -> [Effect] {
         if !folders.disksAreKept { return [] }
+        let before = findings.hasKeptDisk ? findings.record?.image : nil
+        // An overlay's image is where it was found now, and what was known of it stays known.
+        let base = findings.hasKeptDisk && disk?.base == nil ? before : findings.image
         let kept = MachineRecord(
-            uuid: uuid, image: findings.hasKeptDisk ? findings.record?.image : findings.image,
+            uuid: uuid, image: before.flatMap { base?.knowing($0) } ?? base,
             diskFormat: disk?.format, diskSize: disk?.size, isOverlay: disk?.base != nil)
         let text = (try? JSON(encoding: kept).prettyText) ?? ""
         return [.file(path: folders.record, mode: 0o600, FileContent("\(text)\n"))]
@@ -69,8 +81,20 @@ struct DiskPlanner {
         return Command(program: cp, arguments: ["--reflink=auto", "--sparse=auto", "--no-preserve=mode", from, to])
     }
 
+    /// The disk alone: what it stands on may be elsewhere by now, still be coming, or want its passphrase.
     private func resize(_ path: String, _ format: DiskFormat, to size: ByteCount) -> Command {
-        Command(program: qemuImg, arguments: ["resize", "-q", "-f", format.rawValue, path, "\(size.bytes)"])
+        var disk: [String: JSON] = [
+            "driver": .string(format.rawValue), "file": ["driver": "file", "filename": .string(path)],
+        ]
+        if format == .qcow2 { disk["backing"] = .null }
+        if findings.secretFile != nil { disk["encrypt"] = ["format": "luks", "key-secret": "secret"] }
+        let words = secretWords + ["-q", "json:\(JSON.object(disk).text)", "\(size.bytes)"]
+        return Command(program: qemuImg, arguments: ["resize"] + words)
+    }
+
+    /// How qemu-img is given the passphrase.
+    private var secretWords: [String] {
+        findings.secretFile.map { ["--object", "secret,id=secret,file=\($0.optionQuoted)"] } ?? []
     }
 
     // MARK: - The machine's own disk
@@ -103,7 +127,7 @@ struct DiskPlanner {
                 role: .disk, path: folders.disk, base: record.isOverlay ? image : nil, format: format,
                 size: arguments.diskSize ?? record.diskSize))
         if record.isOverlay {
-            try checkUnchanged(record.image)
+            try checkBase(record.image)
         } else if let image, let first = record.image, image.path != first.path {
             part.notes = ["the disk kept in \(folders.disks) was made from \(first.path); \(image.path) is not used"]
         }
@@ -111,8 +135,7 @@ struct DiskPlanner {
             if asked < old {
                 throw Failure(.image, "use", "--disk-size \(asked)", "the kept disk has \(old), and disks only grow")
             }
-            // Also to the size that the disk should have already: an earlier start may have failed before it was grown.
-            part.effects = [.run(resize(folders.disk, format, to: asked))]
+            if asked > old { part.effects = [.run(resize(folders.disk, format, to: asked))] }
         }
         return part
     }
@@ -143,16 +166,14 @@ struct DiskPlanner {
         return Disk(
             decision: Plan.DiskPlan(
                 role: .disk, path: folders.disk, format: format, size: arguments.diskSize ?? image.virtualSize),
-            effects: [.disk(path: folders.disk, commands)])
+            effects: [.disk(path: folders.disk, commands, copyOf: image)])
     }
 
     private func newDisk(on image: DiskImage?, size: ByteCount?) -> Disk {
         var words = ["create", "-q", "-f", "qcow2"]
         if let image { words += ["-b", image.path, "-F", image.format.rawValue] }
-        if let secret = findings.secretFile {
-            words += ["--object", "secret,id=secret,file=\(secret.optionQuoted)"]
-            words += ["-o", "encrypt.format=luks,encrypt.key-secret=secret"]
-        }
+        words += secretWords
+        if findings.secretFile != nil { words += ["-o", "encrypt.format=luks,encrypt.key-secret=secret"] }
         // What can't be opened yet: it is still coming, or wants its passphrase.
         let isClosed = image?.served != nil || image?.encryption != nil
         if isClosed { words.append("-u") }
@@ -161,24 +182,35 @@ struct DiskPlanner {
         return Disk(
             decision: Plan.DiskPlan(
                 role: .disk, path: folders.disk, base: image, format: .qcow2, size: size ?? image?.virtualSize),
-            effects: [.disk(path: folders.disk, [Command(program: qemuImg, arguments: words)])])
+            effects: [
+                .disk(path: folders.disk, passphraseCheck(image) + [Command(program: qemuImg, arguments: words)])
+            ])
+    }
+
+    /// Opens an encrypted image: an overlay that was made with another passphrase than its own could never be used.
+    private func passphraseCheck(_ image: DiskImage?) -> [Command] {
+        guard let image, image.encryption != nil else { return [] }
+        let file: JSON =
+            image.served.map { ["driver": "nbd", "server": ["type": "unix", "path": .string($0)]] }
+            ?? ["driver": image.isBlockDevice ? "host_device" : "file", "filename": .string(image.path)]
+        let disk: JSON = ["driver": "qcow2", "encrypt": ["format": "luks", "key-secret": "secret"], "file": file]
+        let words = secretWords + ["--output=json", "-O", "raw", "json:\(disk.text)"]
+        return [Command(program: qemuImg, arguments: ["measure"] + words)]
     }
 
     /// An overlay holds only what differs: on another image, or a changed one, it is a broken disk.
-    private func checkUnchanged(_ before: DiskImage?) throws(Failure) {
+    private func checkBase(_ before: DiskImage?) throws(Failure) {
         guard let before else { return }
         guard let now = findings.image else {
             throw Failure(.image, "boot the disk in", folders.disks, "it stands on \(before.path), which was not given")
         }
-        // Fetched once more it is the same image, at whatever time.
-        let isSameFetch = before.digest != nil && before.digest == now.digest
-        let isUntouched = before.fileSize == now.fileSize && before.modified == now.modified
-        if isSameFetch || isUntouched, before.format == now.format { return }
+        guard let why = now.difference(from: before) else { return }
+        let name = now.source ?? now.path
         throw Failure(
             .image, "boot the disk in", folders.disks,
-            before.path == now.path
-                ? "\(now.path) was changed since the disk was made on it"
-                : "it was made on \(before.path), and \(now.path) is another image",
+            before.path == now.path && before.source == now.source
+                ? "\(name) \(why) since the disk was made on it"
+                : "it was made on \(before.source ?? before.path), and \(name) is another image: it \(why)",
             remedy: "give the image as it was, or choose another --state folder")
     }
 }

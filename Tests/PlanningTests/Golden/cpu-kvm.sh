@@ -6,6 +6,8 @@ mkdir -p -m 755 /run/user/1000/snabbvm
 mkdir -p -m 711 /run/user/1000/snabbvm/vm
 mkdir -p -m 755 /home/me/vm
 mkdir -p -m 700 /home/me/vm/vm
+(umask 177; printf %s 'What is here is of machine vm, and is removed when that ends, or when one of its name starts.
+' > /home/me/vm/vm/made-by-snabbvm)
 /usr/bin/qemu-img create -q -f qcow2 -b /u/disk.qcow2 -F qcow2 /home/me/vm/vm/disk.img.new &&
     mv /home/me/vm/vm/disk.img.new /home/me/vm/vm/disk.img
 mkfifo -m 600 /run/user/1000/snabbvm/vm/serial.in
@@ -47,6 +49,7 @@ rm -f /run/user/1000/snabbvm/vm/qmp.in
 rm -f /run/user/1000/snabbvm/vm/serial.out
 rm -f /run/user/1000/snabbvm/vm/serial.in
 rm -f /home/me/vm/vm/disk.img
+rm -f /home/me/vm/vm/made-by-snabbvm
 rmdir /home/me/vm/vm
 rmdir /home/me/vm 2>/dev/null || true
 rmdir /run/user/1000/snabbvm/vm

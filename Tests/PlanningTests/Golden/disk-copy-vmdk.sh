@@ -5,7 +5,7 @@ mkdir -p -m 755 /run/snabbvm
 mkdir -p -m 711 /run/snabbvm/vm
 mkdir -p -m 700 /srv/state
 /usr/bin/qemu-img convert -q -f vmdk -O qcow2 /u/disk.vmdk /srv/state/disk.img.new &&
-    /usr/bin/qemu-img resize -q -f qcow2 /srv/state/disk.img.new 17179869184 &&
+    /usr/bin/qemu-img resize -q 'json:{"backing":null,"driver":"qcow2","file":{"driver":"file","filename":"/srv/state/disk.img.new"}}' 17179869184 &&
     mv /srv/state/disk.img.new /srv/state/disk.img
 (umask 177; printf %s '{
   "diskFormat": "qcow2",

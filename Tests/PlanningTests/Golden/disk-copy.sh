@@ -5,8 +5,10 @@ mkdir -p -m 755 /run/snabbvm
 mkdir -p -m 711 /run/snabbvm/vm
 mkdir -p -m 755 /var/lib/snabbvm
 mkdir -p -m 700 /var/lib/snabbvm/vm
+(umask 177; printf %s 'What is here is of machine vm, and is removed when that ends, or when one of its name starts.
+' > /var/lib/snabbvm/vm/made-by-snabbvm)
 /usr/bin/cp --reflink=auto --sparse=auto --no-preserve=mode /u/disk.raw /var/lib/snabbvm/vm/disk.img.new &&
-    /usr/bin/qemu-img resize -q -f raw /var/lib/snabbvm/vm/disk.img.new 17179869184 &&
+    /usr/bin/qemu-img resize -q 'json:{"driver":"raw","file":{"driver":"file","filename":"/var/lib/snabbvm/vm/disk.img.new"}}' 17179869184 &&
     mv /var/lib/snabbvm/vm/disk.img.new /var/lib/snabbvm/vm/disk.img
 mkfifo -m 600 /run/snabbvm/vm/serial.in && chown 65534:65534 /run/snabbvm/vm/serial.in
 mkfifo -m 600 /run/snabbvm/vm/serial.out && chown 65534:65534 /run/snabbvm/vm/serial.out
@@ -47,6 +49,7 @@ rm -f /run/snabbvm/vm/qmp.in
 rm -f /run/snabbvm/vm/serial.out
 rm -f /run/snabbvm/vm/serial.in
 rm -f /var/lib/snabbvm/vm/disk.img
+rm -f /var/lib/snabbvm/vm/made-by-snabbvm
 rmdir /var/lib/snabbvm/vm
 rmdir /var/lib/snabbvm 2>/dev/null || true
 rmdir /run/snabbvm/vm

@@ -5,8 +5,11 @@ mkdir -p -m 755 /run/snabbvm
 mkdir -p -m 711 /run/snabbvm/vm
 mkdir -p -m 755 /var/lib/snabbvm
 mkdir -p -m 700 /var/lib/snabbvm/vm
+(umask 177; printf %s 'What is here is of machine vm, and is removed when that ends, or when one of its name starts.
+' > /var/lib/snabbvm/vm/made-by-snabbvm)
 install -m 400 -o 65534 -g 65534 /u/passphrase /run/snabbvm/vm/secret
-/usr/bin/qemu-img create -q -f qcow2 -b /u/secret.qcow2 -F qcow2 --object secret,id=secret,file=/u/passphrase -o encrypt.format=luks,encrypt.key-secret=secret -u /var/lib/snabbvm/vm/disk.img.new 4294967296 &&
+/usr/bin/qemu-img measure --object secret,id=secret,file=/u/passphrase --output=json -O raw 'json:{"driver":"qcow2","encrypt":{"format":"luks","key-secret":"secret"},"file":{"driver":"file","filename":"/u/secret.qcow2"}}' &&
+    /usr/bin/qemu-img create -q -f qcow2 -b /u/secret.qcow2 -F qcow2 --object secret,id=secret,file=/u/passphrase -o encrypt.format=luks,encrypt.key-secret=secret -u /var/lib/snabbvm/vm/disk.img.new 4294967296 &&
     mv /var/lib/snabbvm/vm/disk.img.new /var/lib/snabbvm/vm/disk.img
 mkfifo -m 600 /run/snabbvm/vm/serial.in && chown 65534:65534 /run/snabbvm/vm/serial.in
 mkfifo -m 600 /run/snabbvm/vm/serial.out && chown 65534:65534 /run/snabbvm/vm/serial.out
@@ -48,6 +51,7 @@ rm -f /run/snabbvm/vm/serial.out
 rm -f /run/snabbvm/vm/serial.in
 rm -f /var/lib/snabbvm/vm/disk.img
 rm -f /run/snabbvm/vm/secret
+rm -f /var/lib/snabbvm/vm/made-by-snabbvm
 rmdir /var/lib/snabbvm/vm
 rmdir /var/lib/snabbvm 2>/dev/null || true
 rmdir /run/snabbvm/vm

@@ -5,6 +5,8 @@ mkdir -p -m 755 '/srv/my run,dir'
 mkdir -p -m 711 '/srv/my run,dir/edge.1'
 mkdir -p -m 755 /var/lib/snabbvm
 mkdir -p -m 700 /var/lib/snabbvm/edge.1
+(umask 177; printf %s 'What is here is of machine edge.1, and is removed when that ends, or when one of its name starts.
+' > /var/lib/snabbvm/edge.1/made-by-snabbvm)
 /usr/bin/qemu-img create -q -f qcow2 -b '/u/a,comma and space.qcow2' -F qcow2 /var/lib/snabbvm/edge.1/disk.img.new &&
     mv /var/lib/snabbvm/edge.1/disk.img.new /var/lib/snabbvm/edge.1/disk.img
 mkfifo -m 600 '/srv/my run,dir/edge.1/serial.in' && chown 65534:65534 '/srv/my run,dir/edge.1/serial.in'
@@ -46,6 +48,7 @@ rm -f '/srv/my run,dir/edge.1/qmp.in'
 rm -f '/srv/my run,dir/edge.1/serial.out'
 rm -f '/srv/my run,dir/edge.1/serial.in'
 rm -f /var/lib/snabbvm/edge.1/disk.img
+rm -f /var/lib/snabbvm/edge.1/made-by-snabbvm
 rmdir /var/lib/snabbvm/edge.1
 rmdir /var/lib/snabbvm 2>/dev/null || true
 rmdir '/srv/my run,dir/edge.1'

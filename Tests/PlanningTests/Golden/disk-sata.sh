@@ -5,6 +5,8 @@ mkdir -p -m 755 /run/snabbvm
 mkdir -p -m 711 /run/snabbvm/vm
 mkdir -p -m 755 /srv/scratch
 mkdir -p -m 700 /srv/scratch/vm
+(umask 177; printf %s 'What is here is of machine vm, and is removed when that ends, or when one of its name starts.
+' > /srv/scratch/vm/made-by-snabbvm)
 /usr/bin/qemu-img create -q -f qcow2 -b /u/disk.raw -F raw /srv/scratch/vm/disk.img.new &&
     mv /srv/scratch/vm/disk.img.new /srv/scratch/vm/disk.img
 mkdir -p -m 700 /run/snabbvm/vm/seed
@@ -73,6 +75,7 @@ rm -f /run/snabbvm/vm/seed/1
 rm -f /run/snabbvm/vm/seed/0
 rmdir /run/snabbvm/vm/seed
 rm -f /srv/scratch/vm/disk.img
+rm -f /srv/scratch/vm/made-by-snabbvm
 rmdir /srv/scratch/vm
 rmdir /srv/scratch 2>/dev/null || true
 rmdir /run/snabbvm/vm

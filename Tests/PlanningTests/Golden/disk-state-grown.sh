@@ -4,12 +4,12 @@
 mkdir -p -m 755 /run/snabbvm
 mkdir -p -m 711 /run/snabbvm/vm
 mkdir -p -m 700 /srv/vm
-/usr/bin/qemu-img resize -q -f qcow2 /srv/vm/disk.img 1073741824
+/usr/bin/qemu-img resize -q 'json:{"backing":null,"driver":"qcow2","file":{"driver":"file","filename":"/srv/vm/disk.img"}}' 1073741824
 (umask 177; printf %s '{
   "diskFormat": "qcow2",
   "diskSize": 1073741824,
   "image": {
-    "allocated": 200704,
+    "allocated": 196616,
     "fileSize": 196616,
     "format": "qcow2",
     "isBlockDevice": false,

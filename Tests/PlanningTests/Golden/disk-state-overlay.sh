@@ -8,7 +8,7 @@ mkdir -p -m 700 /srv/vm
   "diskFormat": "qcow2",
   "diskSize": 134217728,
   "image": {
-    "allocated": 200704,
+    "allocated": 196616,
     "fileSize": 196616,
     "format": "qcow2",
     "isBlockDevice": false,

@@ -5,6 +5,8 @@ mkdir -p -m 755 /run/snabbvm
 mkdir -p -m 711 /run/snabbvm/vm
 mkdir -p -m 755 /var/lib/snabbvm
 mkdir -p -m 700 /var/lib/snabbvm/vm
+(umask 177; printf %s 'What is here is of machine vm, and is removed when that ends, or when one of its name starts.
+' > /var/lib/snabbvm/vm/made-by-snabbvm)
 /usr/bin/qemu-img create -q -f qcow2 -b /u/disk.qcow2 -F qcow2 /var/lib/snabbvm/vm/disk.img.new &&
     mv /var/lib/snabbvm/vm/disk.img.new /var/lib/snabbvm/vm/disk.img
 mkdir -p -m 700 /run/snabbvm/vm/ports && chown 65534:65534 /run/snabbvm/vm/ports
@@ -83,6 +85,7 @@ ip link set ens1f0 up
 rmdir /run/snabbvm/vm/switches
 rmdir /run/snabbvm/vm/ports
 rm -f /var/lib/snabbvm/vm/disk.img
+rm -f /var/lib/snabbvm/vm/made-by-snabbvm
 rmdir /var/lib/snabbvm/vm
 rmdir /var/lib/snabbvm 2>/dev/null || true
 rmdir /run/snabbvm/vm

@@ -6,6 +6,8 @@ mkdir -p -m 755 /run/user/1000/snabbvm
 mkdir -p -m 711 /run/user/1000/snabbvm/vm
 mkdir -p -m 755 /var/tmp/snabbvm-1000
 mkdir -p -m 700 /var/tmp/snabbvm-1000/vm
+(umask 177; printf %s 'What is here is of machine vm, and is removed when that ends, or when one of its name starts.
+' > /var/tmp/snabbvm-1000/vm/made-by-snabbvm)
 /usr/bin/qemu-img create -q -f qcow2 -b /u/disk.qcow2 -F qcow2 /var/tmp/snabbvm-1000/vm/disk.img.new &&
     mv /var/tmp/snabbvm-1000/vm/disk.img.new /var/tmp/snabbvm-1000/vm/disk.img
 mkfifo -m 600 /run/user/1000/snabbvm/vm/serial.in
@@ -47,6 +49,7 @@ rm -f /run/user/1000/snabbvm/vm/qmp.in
 rm -f /run/user/1000/snabbvm/vm/serial.out
 rm -f /run/user/1000/snabbvm/vm/serial.in
 rm -f /var/tmp/snabbvm-1000/vm/disk.img
+rm -f /var/tmp/snabbvm-1000/vm/made-by-snabbvm
 rmdir /var/tmp/snabbvm-1000/vm
 rmdir /var/tmp/snabbvm-1000 2>/dev/null || true
 rmdir /run/user/1000/snabbvm/vm
