@@ -21,7 +21,11 @@ extension MachinePaths {
         do throws(Errno) {
             try Files.makeFolders(disks, mode: 0o700)
             let folder = try Descriptor.open(disks, O_RDONLY | O_DIRECTORY)
-            if try folder.tryLock() { return folder }
+            if try folder.tryLock() {
+                // Of a flattening that was killed.
+                unlink(flattened)
+                return folder
+            }
         } catch {
             throw Failure(.host, "use", "--state \(disks)", error)
         }

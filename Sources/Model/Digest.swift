@@ -31,5 +31,12 @@ package struct Digest: Codable, Equatable, Hashable, CustomStringConvertible {
         self.init(algorithm, hex: hex)
     }
 
+    /// As `description` writes it.
+    package init?(text: String) {
+        let parts = text.split(separator: ":", maxSplits: 1)
+        guard parts.count == 2, let algorithm = DigestAlgorithm(rawValue: String(parts[0])) else { return nil }
+        self.init(algorithm, hex: parts[1])
+    }
+
     package var description: String { "\(algorithm.rawValue):\(hex)" }
 }

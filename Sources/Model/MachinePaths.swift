@@ -64,6 +64,8 @@ package struct MachinePaths: Codable, Equatable {
     package static let snabbHugepages = "/var/run/snabb/hugetlbfs"
 
     package var disk: String { "\(disks)/disk.img" }
+    /// A copy of the disk that is to take its place.
+    package var flattened: String { "\(disk).flat" }
     package var firmwareVariables: String { "\(disks)/firmware-variables.fd" }
     /// Below it nothing is taken back.
     package var keptFolder: String? { disksAreKept ? disks : nil }

@@ -86,6 +86,8 @@ package struct MachineRecord: Codable, Equatable {
     package var diskFormat: DiskFormat?
     package var diskSize: ByteCount?
     package var isOverlay: Bool
+    /// As the disk itself says.
+    package var isEncrypted: Bool?
 
     package init(
         uuid: String, image: DiskImage?, diskFormat: DiskFormat?, diskSize: ByteCount? = nil, isOverlay: Bool

@@ -37,8 +37,11 @@ struct KeptState {
                     + " and whether that is still what it was can't be seen"
             ]
         }
-        // The disk knows best how large it is: an earlier start may have failed before it was grown.
+        // The disk knows best how large it is, and whether it stands on anything: an earlier start may have failed before
+        // it was grown, or a flattening have been broken off before its record was written.
         record?.diskSize = ByteCount(header?.size ?? UInt64(status.st_size))
+        record?.isOverlay = header?.backing != nil
+        record?.isEncrypted = header?.isEncrypted
     }
 
     private static func unreadable(_ folders: MachinePaths) -> Failure {

@@ -28,7 +28,7 @@ public enum Launcher {
 
     private static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
         // Only who has changed something, or holds the terminal, must not be ended by a signal.
-        let mayBeInterrupted = ![.run, .demo, .relay].contains(arguments.verb) && arguments.operand == nil
+        let mayBeInterrupted = ![.run, .demo, .relay, .disk].contains(arguments.verb) && arguments.operand == nil
         if mayBeInterrupted || arguments.dryRun { EventLoop.holdSignals(false) }
         switch arguments.verb {
         case .run, .demo: return try arguments.dryRun ? dryRun(arguments, log) : launch(arguments, log)
@@ -36,6 +36,7 @@ public enum Launcher {
         case .fetch: return try FetchWorker.run()
         case .digest: return try DigestWorker.run(arguments.operand ?? "")
         case .unpack: return try Unpacker.run(arguments.operand ?? "")
+        case .disk: return try DiskCommand.perform(arguments, log)
         case .check: return try CheckCommand.perform(arguments)
         case .nics: return try NICsCommand.perform(arguments)
         case .status: return try StatusCommand.perform(arguments)

@@ -81,6 +81,9 @@ struct Preparation {
             hostName: NICMark.thisHost, hostKey: Preparation.hostKey)
         let fetches = Fetches(arguments: arguments, facts: facts, wishes: wishes, loop: loop, log: log)
         let (findings, fetch) = try fetches.bring(wanted?.request, wantedCD?.request, found, ledger)
+        if folders.disksAreKept, ledger != nil, !arguments.copy, let image = findings.image {
+            ImageCache.note(keeper: folders.disks, of: image.path)
+        }
         self.fetch = fetch
         self.vncPassword = vncPassword
         held = try fetches.hold(findings.image, findings.cdrom) + interfaces

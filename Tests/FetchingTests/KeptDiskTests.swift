@@ -74,7 +74,7 @@ struct KeptDiskTests {
         let other = ["--state", state, "--member", "b.img", url]
         // With the first one there, and without.
         try expectRefused(.image, "b.img", other)
-        #expect(try cache.images("rm", "--all").code == 0)
+        #expect(try cache.images("rm", "--force", "--all").code == 0)
         try expectRefused(.image, "b.img", other)
         try expectStarts("--member", "a.img", url)
         try expectStarts(url)
@@ -111,7 +111,7 @@ struct KeptDiskTests {
         let now = try #require(try recorded("path")?.string)
         #expect(now != first && now.hasPrefix(moved.path) && access(now, F_OK) == 0)
         // With the right one gone the server's is another, and the disk is not put on it.
-        #expect(try moved.images("rm", "--all").code == 0)
+        #expect(try moved.images("rm", "--force", "--all").code == 0)
         try expectRefused(.image, "another", ["--state", state, new.url])
     }
 
@@ -122,14 +122,14 @@ struct KeptDiskTests {
         try expectStarts("--lazy", image.url)
         #expect(cache.disks == [], "it came before it was to")
         try server.put(image.name, [:])
-        #expect(try cache.images("rm", "--all").code == 0)
+        #expect(try cache.images("rm", "--force", "--all").code == 0)
         try expectStarts(image.url)
-        #expect(try cache.images("rm", "--all").code == 0)
+        #expect(try cache.images("rm", "--force", "--all").code == 0)
         try expectStarts("--lazy", image.url)
         // From the digest on, the server may say of the same file what it likes.
         try expectStarts(image.url)
         #expect(try recorded("digest")?.string == "sha256:\(image.digest)")
-        #expect(try cache.images("rm", "--all").code == 0)
+        #expect(try cache.images("rm", "--force", "--all").code == 0)
         utimes(image.path, nil)
         try expectStarts(image.url)
     }
@@ -140,11 +140,181 @@ struct KeptDiskTests {
         try expectStarts(image.url)
         let machine = try TestMachine(["--state", state, "--cache", cache.path], in: scratch)
         #expect(machine.isStarted(), "\(machine.errors)")
-        #expect(try cache.images("rm", "--all").code == ExitCode.busy.rawValue)
+        #expect(try cache.images("rm", "--force", "--all").code == ExitCode.busy.rawValue)
         #expect(cache.disks.count == 1)
         #expect(try machine.ask("stop", "--now").code == 0)
         #expect(machine.code() == 0)
-        #expect(try cache.images("rm", "--all").code == 0)
+        #expect(try cache.images("rm", "--force", "--all").code == 0)
+    }
+
+    /// Its server may have another by now, and then the disk is lost.
+    @Test func anImageThatKeptDisksStandOnIsNotRemovedUnasked() throws {
+        let image = try server.serve("disk.img", mebibytes: 2)
+        try expectStarts(image.url)
+        try expectStarts()
+        for name in ["disk.img", "--all"] {
+            let outcome = try cache.images("rm", name)
+            #expect(outcome.code == ExitCode.busy.rawValue && outcome.errors.contains(state), "\(outcome)")
+            #expect(cache.disks.count == 1)
+        }
+        #expect(try disk("flatten").code == 0)
+        #expect(try cache.images("rm", "disk.img").code == 0)
+        #expect(cache.names == [])
+    }
+
+    // MARK: The disk's own command
+
+    private func disk(_ verb: String, _ words: String...) throws -> Outcome {
+        try run(Parts.snabbvm, ["disk", verb, "--state", state, "--cache", cache.path] + words)
+    }
+
+    /// Starts a disk, and writes to it what stands nowhere in its image.
+    private func keptDisk(_ words: String..., secret: String? = nil) throws {
+        let outcome = try start(["--state", state] + words)
+        #expect(outcome.code == FailureKind.qemu.rawValue, "\(outcome)")
+        var options = ["--image-opts", "driver=qcow2,file.driver=file,file.filename=\(disk)"]
+        if let secret {
+            options[1] += ",encrypt.key-secret=s"
+            options += ["--object", "secret,id=s,file=\(secret)"]
+        }
+        let backing = secret == nil ? "" : ",backing.encrypt.key-secret=s"
+        options[1] += backing
+        let written = try run("qemu-io", options + ["-c", "write -P 0x5a 1048576 65536"])
+        #expect(written.code == 0, "\(written)")
+    }
+
+    /// The bytes that the guest would read, as a digest.
+    private func content(_ path: String, _ format: String) throws -> String {
+        let raw = "\(scratch.path)/content"
+        #expect(try run("qemu-img", ["convert", "-f", format, "-O", "raw", path, raw]).code == 0)
+        return try digest(of: raw)
+    }
+
+    @Test func tellsWhatADiskStandsOn() throws {
+        let image = try server.serve("disk.img", mebibytes: 2)
+        try keptDisk(image.url)
+        let told = try JSON(parsing: try disk("info", "--json").output)
+        #expect(told["base"]?["source"]?.string == image.url && told["problem"] == .null, "\(told.text)")
+        #expect(told["base"]?["digest"]?.string == "sha256:\(image.digest)" && told["inUse"] == false)
+        let text = try disk("info").output
+        for word in [image.url, image.digest, cache.path, "here, and the one"] {
+            #expect(text.contains(word), "\(text)")
+        }
+        #expect(try disk("check").output.contains(image.digest))
+        // A byte of the image, with its time as it was.
+        let file = "\(cache.path)/\(cache.disks[0])"
+        let damage =
+            "touch -r '\(file)' time && printf x | dd of='\(file)' bs=1 seek=500000 conv=notrunc && touch -r time '\(file)'"
+        #expect(try run("bash", ["-ec", damage], in: scratch.path).code == 0)
+        let checked = try disk("check")
+        #expect(checked.code == ExitCode.checksum.rawValue && checked.errors.contains(file), "\(checked)")
+        #expect(try cache.images("rm", "--force", "--all").code == 0)
+        #expect(try disk("info").output.contains("a start with \(image.url) as IMAGE fetches it"))
+        #expect(try disk("check").code == ExitCode.image.rawValue)
+    }
+
+    @Test(arguments: ["disk.img", "encrypted.qcow2"]) func aFlattenedDiskNeedsNoImage(_ name: String) throws {
+        let secret = scratch.file("secret", "correct horse")
+        var words: [String] = []
+        var path = "\(server.root)/\(name)"
+        if name == "disk.img" {
+            path = try server.serve(name, mebibytes: 4).path
+        } else {
+            path = try encrypted(name, secret: secret)
+            words = ["--secret-file", secret]
+        }
+        let outcome = try start(["--state", state] + words + [path])
+        #expect(outcome.code == FailureKind.qemu.rawValue, "\(outcome)")
+        let before = try exported(words)
+        let flattened = try run(Parts.snabbvm, ["disk", "flatten", "--state", state] + words)
+        #expect(flattened.code == 0, "\(flattened)")
+        unlink(path)
+        #expect(try exported(words) == before)
+        #expect(try disk("info").output.contains("stands by itself"))
+        let information = try JSON(parsing: try run("qemu-img", ["info", "--output=json", disk]).output)
+        #expect(information["backing-filename"] == nil && (information["encrypted"] == true) == (words != []))
+        let again = try start(["--state", state] + words)
+        #expect(again.code == FailureKind.qemu.rawValue, "\(again)")
+        #expect(Files.names(state).sorted() == ["disk.img", "machine.json"])
+    }
+
+    /// What the guest would read, as `disk export` writes it.
+    private func exported(_ words: [String]) throws -> String {
+        let file = "\(scratch.path)/exported-\(UInt32.random(in: 0...UInt32.max)).raw"
+        let outcome = try run(
+            Parts.snabbvm, ["disk", "export", "--state", state, "--cache", cache.path] + words + [file])
+        #expect(outcome.code == 0 && outcome.output == "\(file)\n", "\(outcome)")
+        defer { unlink(file) }
+        return try digest(of: file)
+    }
+
+    @Test(arguments: ["raw", "qcow2", "vmdk", "vhdx", "vpc", "vdi"])
+    func exportsAnyFormat(_ format: String) throws {
+        let image = try server.serve("disk.img", mebibytes: 4)
+        try keptDisk("--disk-size", "256M", image.url)
+        let expected = try content(disk, "qcow2")
+        let file = "\(scratch.path)/out"
+        #expect(try disk("export", "--format", format, file).code == 0)
+        #expect(try content(file, format) == expected)
+        #expect(Int(try Files.status(file).st_blocks) * 512 < 64 << 20, "holes stay holes")
+        // Not over what is there.
+        #expect(try disk("export", "--format", format, file).code == ExitCode.usage.rawValue)
+    }
+
+    /// Wherever it is broken off, the disk is as it was, or flattened, and nothing is left.
+    @Test func flatteningCanBeKilledAtAnyMoment() throws {
+        let image = try server.serve("disk.img", mebibytes: 48)
+        try keptDisk(image.path)
+        let expected = try content(disk, "qcow2")
+        for milliseconds in stride(from: 0, through: 200, by: 20) {
+            let flatten = try Background(Parts.snabbvm, ["disk", "flatten", "--state", state])
+            usleep(UInt32(milliseconds) * 1000)
+            flatten.signal(milliseconds % 40 == 0 ? SIGKILL : SIGTERM)
+            let code = flatten.code()
+            #expect([0, 128 + SIGKILL, 128 + SIGTERM].contains(code), "\(code): \(flatten.errors)")
+            #expect(try content(disk, "qcow2") == expected)
+            try expectStarts()
+            #expect(Files.names(state).sorted() == ["disk.img", "machine.json"])
+        }
+        #expect(try run(Parts.snabbvm, ["disk", "flatten", "--state", state]).code == 0)
+        unlink(image.path)
+        #expect(try content(disk, "qcow2") == expected)
+        try expectStarts()
+    }
+
+    @Test func aDiskFollowsItsImage() throws {
+        let image = try server.serve("disk.img", mebibytes: 4)
+        try keptDisk(image.path)
+        let expected = try content(disk, "qcow2")
+        let moved = "\(scratch.path)/moved.img"
+        try FileManager.default.moveItem(atPath: image.path, toPath: moved)
+        try expectRefused(.image, "there is no such file", ["--state", state])
+        #expect(try disk("rebase", moved).code == 0)
+        #expect(try content(disk, "qcow2") == expected)
+        try expectStarts()
+        // Another one only by force, as one whose time says nothing.
+        let other = try server.serve("other.img", mebibytes: 4).path
+        let refused = try disk("rebase", other)
+        #expect(refused.code == ExitCode.image.rawValue && refused.errors.contains("--force"), "\(refused)")
+        utimes(moved, nil)
+        try expectRefused(.image, "was changed", ["--state", state])
+        #expect(try disk("rebase", "--force", moved).code == 0)
+        try expectStarts()
+        #expect(try content(disk, "qcow2") == expected)
+    }
+
+    /// While a machine has the disk, only looking is allowed.
+    @Test func aDiskInUseIsLeftAlone() throws {
+        let image = try server.serve("disk.img", mebibytes: 2)
+        let machine = try TestMachine(TestMachine.kernel + ["--state", state, image.path], in: scratch)
+        #expect(machine.isStarted(), "\(machine.errors)")
+        #expect(try disk("info").output.contains("running"))
+        for words in [["check"], ["flatten"], ["rebase", image.path], ["export", "\(scratch.path)/out"]] {
+            let outcome = try run(Parts.snabbvm, ["disk"] + words + ["--state", state])
+            #expect(outcome.code == ExitCode.busy.rawValue && outcome.errors.contains(state), "\(outcome)")
+        }
+        #expect(try machine.ask("stop", "--now").code == 0)
+        #expect(machine.code() == 0)
     }
 
     // MARK: Block devices
@@ -259,7 +429,7 @@ struct KeptDiskTests {
             words[1] = "\(megabytes)M"
             let outcome = try start(["--state", state] + words)
             #expect(outcome.code == FailureKind.qemu.rawValue, "\(outcome)")
-            if kind == "refetched" { #expect(try cache.images("rm", "--all").code == 0) }
+            if kind == "refetched" { #expect(try cache.images("rm", "--force", "--all").code == 0) }
             let information = try Files.read(disk, limit: 32)
             #expect(information[24..<32].reduce(0) { $0 << 8 | Int($1) } == megabytes << 20)
         }

@@ -38,12 +38,14 @@ extension Effect.Disk.Original {
     }
 }
 
-extension EffectMaker {
+extension Failure {
     /// To encrypt a disk, qemu-img measures how much processor time a key takes; where the clock says none, it gives up, and
     /// is run again.
-    private static let mismeasured = "Unable to get accurate CPU usage"
-    private static let mostRepetitions = 20
+    package var isMismeasured: Bool { cause.contains("Unable to get accurate CPU usage") }
+    package static let mostRepetitions = 20
+}
 
+extension EffectMaker {
     /// The first of these programs runs beside others; those after it, when it is waited for.
     mutating func begin(_ commands: [Command], making subject: String) throws {
         let start = { [loop] (command: Command) in
@@ -70,7 +72,7 @@ extension EffectMaker {
                     throw Failure(.image, "make", subject, Errno.noSpace)
                 }
                 if failure.cause.contains(Failure.wrongPassphrase) { throw failure.forPassphrase }
-                guard failure.cause.contains(mismeasured), repetition < mostRepetitions else { throw failure }
+                guard failure.isMismeasured, repetition < Failure.mostRepetitions else { throw failure }
                 job = try again()
             }
         }

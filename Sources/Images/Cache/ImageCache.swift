@@ -125,6 +125,23 @@ package struct ImageCache {
         return there.first { $0.isTrusted && $0.image.difference(from: base) == nil }
     }
 
+    // MARK: - Kept disks on them
+
+    private static func keepersPath(_ path: String) -> String { String(path.dropLast(diskSuffix.count)) + ".kept" }
+
+    /// Remembers beside the image that a disk in this folder stands on it.
+    package static func note(keeper folder: String, of path: String) {
+        guard path.hasSuffix(diskSuffix), !keepers(of: path).contains(folder) else { return }
+        // Whoever can't write here can't remove images either.
+        guard let file = try? Descriptor.open(keepersPath(path), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW) else {
+            return
+        }
+        try? file.writeAll(Array("\(folder)\n".utf8))
+    }
+
+    /// The folders of kept disks that stood on the image once.
+    package static func keepers(of path: String) -> [String] { FileTree().lines(keepersPath(path)).map(String.init) }
+
     /// The newest of a source; with a digest, the newest of those that have it.
     func newest(_ stem: String, of source: String, with digest: Digest? = nil) -> Entry? {
         entries.last {
@@ -157,6 +174,7 @@ package struct ImageCache {
             guard try file.tryLock() else { throw .busy }
             // The record first: without one it is no image.
             for path in [ImageCache.recordPath(entry.path), entry.path] { try Errno.check { unlink(path) } }
+            unlink(ImageCache.keepersPath(entry.path))
         } catch {
             if error == .busy {
                 throw Failure(

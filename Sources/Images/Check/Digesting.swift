@@ -47,6 +47,25 @@ package struct Digester {
     }
 }
 
+extension Digest {
+    /// Of all of a file; `tell` hears now and then how much of it was read.
+    package init(
+        of path: String, _ algorithm: DigestAlgorithm, tell: (_ share: Double) throws -> Void = { _ in }
+    ) throws {
+        var digester = try Digester(algorithm)
+        let file = try HeldDescriptor(opening: path, O_RDONLY, .image, "read image")
+        let size = max(1, file.size)
+        lseek(file.raw, 0, SEEK_SET)
+        while case let bytes = try Failure.naming(.image, "read image", path, try file.descriptor.read(atMost: 4 << 20)),
+            !bytes.isEmpty
+        {
+            bytes.withUnsafeBytes { digester.add($0) }
+            try tell(Double(digester.offset) / Double(size))
+        }
+        self = digester.digest
+    }
+}
+
 /// Computes the digest of a file while it comes.
 final class Digesting: Follower {
     private let part: PartialFile?

@@ -91,6 +91,10 @@ package struct Arguments: Equatable {
     /// What `images` is to do, and with which.
     package var imagesVerb = ImagesVerb.ls
     package var images: [String] = []
+    /// What `disk` is to do with the kept disk.
+    package var diskVerb = DiskVerb.info
+    /// Does what could cost somebody a disk.
+    package var force = false
 
     package var dryRun = false
     package var json = false
@@ -106,7 +110,8 @@ package struct Arguments: Equatable {
 }
 
 package enum Verb: String, CaseIterable {
-    case run, demo, images, check, nics, status, ports, stop, console, ssh, release, completion, manual, help, version
+    case run, demo, images, disk, check, nics, status, ports, stop, console, ssh, release, completion, manual, help,
+        version
     /// What the tmux windows run: one stream of the machine on the window's terminal.
     case relay
     /// What the launcher runs to bring an image: the transfer, a digest beside it, and an unpacker.
@@ -117,6 +122,8 @@ package enum Verb: String, CaseIterable {
 package enum StreamName: String, CaseIterable, Codable { case screen, serial, log }
 
 package enum ImagesVerb: String, CaseIterable { case ls, pull, rm, verify }
+
+package enum DiskVerb: String, CaseIterable { case info, check, rebase, flatten, commit, export }
 
 package enum HugepageChoice: Equatable {
     case auto, off, required

@@ -40,13 +40,14 @@ struct DiskPlanner {
     }
 
     private func secretEffects() throws(Failure) -> [Effect] {
-        guard let image = findings.image, image.encryption != nil else {
+        let ownIsEncrypted = findings.hasKeptDisk && findings.record?.isEncrypted == true
+        guard findings.image?.encryption != nil || ownIsEncrypted else {
             guard let file = findings.secretFile else { return [] }
             throw Failure(.usage, "use", "--secret-file \(file)", "the image is not encrypted")
         }
         guard let source = findings.secretFile else {
             throw Failure(
-                .image, "use image", image.path, "it is encrypted",
+                .image, "use image", ownIsEncrypted ? folders.disk : findings.image?.path ?? "", "it is encrypted",
                 remedy: "give a file that holds its passphrase with --secret-file")
         }
         return [.secret(path: folders.secret, source: source, owner: user)]

@@ -3,6 +3,7 @@ import Glibc
 import Host
 import Images
 import Model
+import Planning
 import System
 import Values
 
@@ -88,7 +89,7 @@ enum ImagesCommand {
         if arguments.all {
             var failures: [Failure] = []
             for entry in cache.entries {
-                do throws(Failure) { try cache.remove(entry) } catch { failures.append(error) }
+                do throws(Failure) { try remove(entry, cache, arguments) } catch { failures.append(error) }
             }
             for partial in cache.partials {
                 do throws(Failure) { try cache.remove(partial) } catch { failures.append(error) }
@@ -99,7 +100,7 @@ enum ImagesCommand {
         }
         for name in arguments.images {
             if let entry = try named(name, cache.entries, \.stem) {
-                try cache.remove(entry)
+                try remove(entry, cache, arguments)
                 log.note("removed \(entry.stem)")
             } else if let partial = try named(name, cache.partials, \.stem) {
                 try cache.remove(partial)
@@ -109,6 +110,25 @@ enum ImagesCommand {
             }
         }
         return 0
+    }
+
+    /// Without it a kept disk that stands on it is worth nothing, and its server may have another by now.
+    private static func remove(
+        _ entry: ImageCache.Entry, _ cache: ImageCache, _ arguments: Arguments
+    ) throws(Failure) {
+        let folders = ImageCache.keepers(of: entry.path).filter { folder in
+            guard let text = FileTree().text("\(folder)/machine.json"),
+                let record = try? JSON(parsing: text).decode(MachineRecord.self), record.isOverlay
+            else { return false }
+            return record.image.map { entry.image.difference(from: $0) == nil } ?? false
+        }
+        if !folders.isEmpty, !arguments.force {
+            let disks = folders.count == 1 ? "the disk kept in" : "disks kept in"
+            throw Failure(
+                .busy, "remove image", entry.stem, "\(disks) \(folders.joined(separator: ", ")) can't do without it",
+                remedy: "free that with snabbvm disk flatten --state DIR, or give --force")
+        }
+        try cache.remove(entry)
     }
 
     private static func unknown(_ name: String, _ cache: ImageCache) -> Failure {
@@ -140,25 +160,17 @@ enum ImagesCommand {
         return code
     }
 
-    private static func problem(of entry: ImageCache.Entry) throws(Failure) -> Failure? {
+    private static func problem(of entry: ImageCache.Entry) throws -> Failure? {
         guard let wanted = entry.record.content ?? (entry.record.packer == nil ? entry.record.digest : nil) else {
             return Failure(
                 .checksum, "verify", entry.stem, "no digest of it is known: its fetch was cut short at the very end",
                 remedy: "remove it, and fetch it again")
         }
-        var digester = try Digester(wanted.algorithm)
-        do throws(Errno) {
-            let file = try Descriptor.open(entry.path, O_RDONLY)
-            while case let bytes = try file.read(atMost: 1 << 20), !bytes.isEmpty {
-                bytes.withUnsafeBytes { digester.add($0) }
-            }
-        } catch {
-            throw Failure(.image, "read image", entry.path, error)
-        }
-        if digester.digest == wanted { return nil }
+        let found = try Digest(of: entry.path, wanted.algorithm)
+        if found == wanted { return nil }
         return Failure(
             .checksum, "verify", entry.stem,
-            "its \(wanted.algorithm.rawValue) is \(digester.digest.hex), and was \(wanted.hex) when it was fetched",
+            "its \(wanted.algorithm.rawValue) is \(found.hex), and was \(wanted.hex) when it was fetched",
             remedy: "remove it with snabbvm images rm, and fetch it again")
     }
 }

@@ -39,6 +39,7 @@ enum Completion: String, CaseIterable {
         switch verb {
         case .run: .files
         case .images: .words(ImagesVerb.allCases.map(\.rawValue))
+        case .disk: .words(DiskVerb.allCases.map(\.rawValue))
         case .console: .words(StreamName.allCases.map(\.rawValue))
         case .completion: .words(Completion.allCases.map(\.rawValue))
         default: nil

@@ -30,6 +30,10 @@ enum Help {
             .images, "images [ls|pull|rm|verify] [NAME…] [--json]",
             "list, fetch, remove or check the images of the cache"
         ),
+        (
+            .disk, "disk [VERB] --state DIR [IMAGE|FILE]",
+            "of a kept disk: info, check, rebase IMAGE, flatten, export FILE"
+        ),
         (.check, "check [options] [PORT…]", "what this host has and lacks, and how to mend it"),
         (.nics, "nics [--json]", "every NIC of this host, what drives it and who has it"),
         (.status, "status [--name NAME] [--json|--health]", "say how a running machine is"),

@@ -53,7 +53,7 @@ struct OptionRow: Sendable {
 
     private static let all = Verb.allCases
     private static let machine: [Verb] = [.run, .demo, .check]
-    private static let fetching = machine + [.images]
+    private static let fetching = machine + [.images, .disk]
     private static let trying = fetching + [.ssh]
     private static let taking = machine + [.release]
 
@@ -84,7 +84,8 @@ struct OptionRow: Sendable {
         .init("cdrom", .disks, .text("FILE", \.cdrom), "one more ISO, as a CD; also by URL"),
         .init(
             "secret-file", .disks, .text("FILE", \.secretFile),
-            "passphrase of an encrypted qcow2, byte for byte; the overlay is encrypted with it too"),
+            "passphrase of an encrypted qcow2, byte for byte; the overlay is encrypted with it too",
+            for: machine + [.disk]),
         .init("disk-bus", .disks, .choice(\.diskBus), "how disks are attached (virtio)"),
 
         .init(
@@ -226,6 +227,10 @@ struct OptionRow: Sendable {
         .init(
             "all", .host, .toggle(\.all), "release: every machine left behind; images rm: all",
             for: [.release, .images]),
+        .init(
+            "force", .host, .toggle(\.force),
+            "disk rebase: onto any image; images rm: under kept disks too",
+            for: [.disk, .images]),
         .init(
             "forget", .host, .toggle(\.forget),
             "release: drop what another version of snabbvm left and this one can't read", for: [.release]),

@@ -132,6 +132,25 @@ enum Parser {
                 arguments.images = Array(operands.dropFirst())
             }
             try checkImages(arguments)
+        case .disk:
+            if let first = operands.popFirst() {
+                guard let verb = DiskVerb(rawValue: first) else {
+                    let known = DiskVerb.allCases.map(\.rawValue).joined(separator: ", ")
+                    throw usage("do", "'disk \(first)'", "it is none of \(known)")
+                }
+                arguments.diskVerb = verb
+            }
+            if [.rebase, .export].contains(arguments.diskVerb) {
+                let what = arguments.diskVerb == .rebase ? "IMAGE" : "FILE"
+                guard let name = operands.popFirst() else {
+                    throw usage("do", "'disk \(arguments.diskVerb.rawValue)'", "no \(what) given")
+                }
+                arguments.image = name
+            }
+            try refuse(operands)
+            if arguments.state == nil {
+                throw usage("look at", "a kept disk", "no folder given", "say where it is with --state DIR")
+            }
         case .completion, .console, .relay, .help, .digest, .unpack:
             arguments.operand = operands.popFirst()
             try refuse(operands)
