@@ -128,7 +128,7 @@ CURL *ccurl_multi_ended(CURLM *multi, CURLcode *result) {
     X(archive_read_support_filter_lz4) X(archive_read_support_filter_zstd)                                             \
     X(archive_read_support_format_tar) X(archive_read_support_format_zip) X(archive_read_support_format_7zip)          \
     X(archive_read_support_format_raw) X(archive_read_set_read_callback) X(archive_read_set_seek_callback)             \
-    X(archive_read_set_callback_data) X(archive_error_string) X(archive_format)                                        \
+    X(archive_read_set_callback_data) X(archive_error_string) X(archive_format) X(archive_filter_bytes)                                        \
     X(archive_entry_pathname) X(archive_entry_size) X(archive_entry_size_is_set) X(archive_entry_filetype)
 
 #define table archive_table
@@ -177,6 +177,7 @@ int carchive_block(struct archive *archive, const void **buffer, size_t *size, i
 
 const char *carchive_error(struct archive *archive) { return table.archive_error_string(archive); }
 bool carchive_is_single(struct archive *archive) { return table.archive_format(archive) == ARCHIVE_FORMAT_RAW; }
+int64_t carchive_consumed(struct archive *archive) { return table.archive_filter_bytes(archive, -1); }
 void carchive_free(struct archive *archive) { table.archive_read_free(archive); }
 #undef table
 

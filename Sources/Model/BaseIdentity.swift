@@ -67,7 +67,9 @@ extension DeviceStamp {
 extension String {
     /// Whether a file of an archive is meant by this name: the whole of its own, or the last part.
     package func means(member: String) -> Bool {
-        let plain = { (name: String) in name.hasPrefix("./") ? String(name.dropFirst(2)) : name }
+        let plain = { (name: String) in
+            String(name.hasPrefix("./") ? name.dropFirst(2) : name.hasPrefix("/") ? name.dropFirst() : name[...])
+        }
         return plain(self) == plain(member) || member.split(separator: "/").last.map(String.init) == self
     }
 }

@@ -36,6 +36,66 @@ struct UnpackTests {
         return (web, name)
     }
 
+    // MARK: Several streams in one file
+
+    private static let streams = [["gzip", "-1"], ["bzip2", "-1"], ["xz", "-1"], ["zstd", "-1"], ["lz4", "-1"]]
+
+    /// The damaged head of a later one is no end.
+    @Test(.enabled(if: Parts.has("gzip", "bzip2", "xz", "zstd", "lz4")), arguments: streams)
+    func allOfThemBelongToTheDisk(_ words: [String]) throws {
+        _ = try scratch.makeDisk()
+        let disk = "\(scratch.path)/disk.img"
+        let expected = try digest(of: disk)
+        let pack = words.joined(separator: " ")
+        try shell("head -c 1000000 disk.img | \(pack) -c > first; tail -c +1000001 disk.img | \(pack) -c > second")
+        let packed = "\(scratch.path)/packed"
+        try shell("cat first second > packed")
+        #expect(try digest(of: try cache.pulled(packed)) == expected)
+        let second = try Files.read("\(scratch.path)/second", limit: 1 << 24)
+        for (place, byte) in [(0, 0), (0, 0xff), (1, 0), (2, 0xff)] as [(Int, UInt8)] where second[place] != byte {
+            var damaged = second
+            damaged[place] = byte
+            scratch.file("damaged", damaged)
+            try shell("cat first damaged > packed")
+            let before = cache.disks
+            expectRefused(try cache.pull(packed), .image, "it is broken")
+            #expect(cache.disks == before)
+            let (web, name) = try serve(packed)
+            expectRefused(try cache.pull(web.url(name)), .image, "it is broken")
+            #expect(cache.disks == before && cache.leftovers == [])
+        }
+    }
+
+    /// Tapes are padded.
+    @Test(.enabled(if: Parts.has("gzip", "bzip2")), arguments: [["gzip", "-1"], ["bzip2", "-1"]])
+    func paddingIsNoDamage(_ words: [String]) throws {
+        try scratch.makeDisk()
+        let expected = try digest(of: "\(scratch.path)/disk.img")
+        try shell("\(words.joined(separator: " ")) -c disk.img > packed; head -c 10240 /dev/zero >> packed")
+        #expect(try digest(of: try cache.pulled("\(scratch.path)/packed")) == expected)
+        try shell("printf x >> packed")
+        expectRefused(try cache.pull("\(scratch.path)/packed"), .image, "it is broken")
+    }
+
+    // MARK: Its digest
+
+    /// Zeros that are still to be written are none of the disk's.
+    @Test(.enabled(if: WebServer.canRun, WebServer.missing), arguments: ["", "z", "--zstd"])
+    func theDigestFollowsWhatIsWritten(_ option: String) throws {
+        let web = try WebServer(scratch.folder("www"))
+        let disk = try web.serve("disk.img", mebibytes: 40)
+        let flag = option.hasPrefix("-") ? option + " -cf" : "-c\(option)f"
+        try shell("tar \(flag) www/disk.tar -C www disk.img")
+        try web.put("disk.tar", ["rate": 40_000_000])
+        for place in [web.url("disk.tar"), "\(web.root)/disk.tar"] {
+            let path = try cache.pulled(place)
+            #expect(try digest(of: path) == disk.digest)
+            let entry = try #require(ImageCache.entry(at: path))
+            #expect(entry.record.content?.hex == disk.digest)
+        }
+        #expect(try cache.images("verify").code == 0)
+    }
+
     // MARK: What it is, its content says
 
     @Test(arguments: Packing.all)

@@ -60,6 +60,8 @@ int carchive_block(struct archive *archive, const void **buffer, size_t *size, i
 const char *carchive_error(struct archive *archive);
 /// Whether it is nothing but one file, packed or not.
 bool carchive_is_single(struct archive *archive);
+/// How much of the packed file belongs to what was unpacked so far.
+int64_t carchive_consumed(struct archive *archive);
 void carchive_free(struct archive *archive);
 
 // zlib, since libarchive reads gzip without a look at its checksums.

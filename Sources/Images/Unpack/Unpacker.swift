@@ -1,5 +1,6 @@
 import CLoad
 import Glibc
+import Model
 import System
 import Values
 
@@ -132,6 +133,7 @@ package final class Unpacker {
             let member = name.map { String(cString: $0) } ?? "?"
             if isSingle || request.member.map({ matches(member, $0) }) == true {
                 try extract(archive, head: try readHead(archive), size: size)
+                if isSingle, !request.isGzip { try checkRest(from: carchive_consumed(archive)) }
                 disks = [member]
                 break
             }
@@ -170,9 +172,21 @@ package final class Unpacker {
         sayMessage(["unpacked": .string(disk)])
     }
 
+    /// What follows the last of a file's streams is padding, or what was one of them before it was damaged.
+    private func checkRest(from end: Int64) throws {
+        var at = UInt64(max(0, end))
+        while case let count = try input.read(at: at, into: buffer), count > 0 {
+            guard UnsafeRawBufferPointer(rebasing: buffer[..<count]).allSatisfy({ $0 == 0 }) else {
+                throw failed(
+                    "it is broken: from byte \(end) on it is nothing that is packed so",
+                    remedy: "fetch or copy it again")
+            }
+            at += UInt64(count)
+        }
+    }
+
     private func matches(_ member: String, _ wanted: String) -> Bool {
-        Unpacker.plain(member) == Unpacker.plain(wanted)
-            || !request.isExact && member.split(separator: "/").last.map(String.init) == wanted
+        request.isExact ? Unpacker.plain(member) == Unpacker.plain(wanted) : wanted.means(member: member)
     }
 
     private static func plain(_ name: String) -> String {
@@ -242,16 +256,22 @@ package final class Unpacker {
     }
 
     private func extract(_ archive: OpaquePointer, head: Head, size: Int64) throws {
-        // A hole at its end has no block.
-        var length = max(head.length, UInt64(max(0, size)))
-        for block in head.blocks { try block.bytes.withUnsafeBytes { try write($0, at: block.offset) } }
+        var written: UInt64 = 0
+        for block in head.blocks {
+            try block.bytes.withUnsafeBytes { try write($0, at: block.offset) }
+            written = max(written, block.offset + UInt64(block.bytes.count))
+        }
         if !head.isAll {
             while let (block, offset) = try nextBlock(archive) {
+                // Its digest has been taken by now.
+                if offset < told { throw failed("it is broken: a part of it comes twice") }
                 try write(block, at: offset)
-                length = max(length, offset + UInt64(block.count))
-                if length >= told + (8 << 20) { try tell(length) }
+                written = max(written, offset + UInt64(block.count))
+                if written >= told + (8 << 20) { try tell(written) }
             }
         }
+        // A hole at its end has no block.
+        let length = max(written, head.length, UInt64(max(0, size)))
         try checkSize(length)
         try tell(length)
     }
@@ -346,10 +366,22 @@ private final class Gzip {
             if result == Int32(CGZIP_BROKEN) {
                 throw Failure(.image, "unpack", "", "it is broken: its checksum or its structure is wrong")
             }
-            // Behind its end is what is not its.
-            if isAtEnd, used == 0 { return UnsafeRawBufferPointer(start: nil, count: 0) }
+            if isAtEnd, used == 0 {
+                try checkPadding(more)
+                return UnsafeRawBufferPointer(start: nil, count: 0)
+            }
             packed = UnsafeRawBufferPointer(rebasing: packed[used...])
             if made > 0 { return UnsafeRawBufferPointer(rebasing: output[..<made]) }
+        }
+    }
+
+    /// Behind the last member there may be zeros; anything else was a member before it was damaged.
+    private func checkPadding(_ more: () throws(Errno) -> UnsafeRawBufferPointer) throws {
+        while !packed.isEmpty {
+            guard packed.allSatisfy({ $0 == 0 }) else {
+                throw Failure(.image, "unpack", "", "it is broken: what follows its end is no gzip")
+            }
+            packed = try more()
         }
     }
 }
