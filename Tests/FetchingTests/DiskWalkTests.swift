@@ -359,8 +359,10 @@ private struct DiskWalk {
         if isForced, outcome.code != 0 { problems.append("not removed: \(outcome)") }
         // Without force nobody loses what a disk stands on.
         let isNeeded = try machines.contains { machine in
-            guard let base = machine.base, machine.content != nil, machine.url == entry.record.source else {
-                return false
+            if machine.url != entry.record.source { return false }
+            // A killed start has made a disk that nobody has seen yet.
+            guard let base = machine.base, machine.content != nil else {
+                return machine.content == nil && access("\(state(machine))/disk.img", F_OK) == 0
             }
             let found = access(entry.path, F_OK) == 0 ? try digest(of: entry.path) : ""
             return machine.secret || found == base
@@ -473,7 +475,9 @@ private struct DiskWalk {
         let checked = try disk("check", machine)
         tell(.looked, "machine \(index): \(checked.code) \(checked.errors)")
         if (checked.code == 0) != isThere {
-            problems.append("check says \(checked), and it is \(isThere ? "" : "not ")there")
+            problems.append(
+                "check says \(checked), and it is \(isThere ? "" : "not ")there, by \(FileTree().text("\(state(machine))/machine.json") ?? "nothing")"
+            )
         }
     }
 

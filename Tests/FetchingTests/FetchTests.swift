@@ -726,6 +726,54 @@ struct FetchTests {
         #expect(Files.names(scratch.path).sorted() == before)
         #expect(try server.sent(disk.name) == 0)
     }
+
+    // MARK: Overwritten in place
+
+    /// The old file's beginning and the new one's end are of no file.
+    @Test(arguments: [1, 4, 7]) func aFileThatIsOverwrittenInPlaceIsFetchedAnew(_ megabytes: Int) throws {
+        let disk = try server.serve("disk.img", mebibytes: 8)
+        // Whole seconds tell one time from another.
+        #expect(try run("touch", ["-d", "2024-01-01", disk.path]).code == 0)
+        try server.put(disk.name, ["stall_after": .integer(Int64(megabytes) << 20), "stall_seconds": 2, "times": 1])
+        let pull = try cache.start(["pull", disk.url])
+        #expect(try cache.hasPart(of: disk, megabytes << 20, from: server))
+        let script =
+            "head -c 8M /dev/urandom | dd of='\(disk.path)' bs=1M seek=0 conv=notrunc oflag=seek_bytes iflag=fullblock"
+        let boot = try Files.read(disk.path, limit: 512)
+        #expect(try run("bash", ["-ec", script]).code == 0)
+        let file = try Descriptor.open(disk.path, O_WRONLY)
+        try boot.withUnsafeBytes { try file.write($0, at: 0) }
+        let outcome = pull.outcome()
+        #expect(outcome.errors.contains("was changed on the server"), "\(outcome)")
+        let now = WebServer.Disk(
+            name: disk.name, path: disk.path, url: disk.url, size: disk.size, digest: try digest(of: disk.path))
+        try expectFetched(outcome, now, in: cache)
+    }
+
+    /// The server is asked once more, and only where no digest says it better.
+    @Test func theEndIsConfirmedOnce() throws {
+        let disk = try server.serve("disk.img", mebibytes: 2)
+        try expectFetched(try cache.pull(disk.url), disk, in: cache)
+        #expect(try server.statistics(disk.name).statuses == [200, 206])
+        #expect(try server.sent(disk.name) == disk.size + 1)
+        let checked = TestCache(scratch, "checked")
+        try server.reset()
+        try expectFetched(try checked.pull("--checksum", "sha256:\(disk.digest)", disk.url), disk, in: checked)
+        #expect(try server.statistics(disk.name).statuses == [200])
+    }
+
+    /// A signed address may have expired by then.
+    @Test func aServerThatDoesNotSayIsTakenAtItsWord() throws {
+        let disk = try server.serve("disk.img", mebibytes: 6)
+        try server.put(disk.name, ["stall_after": 5_000_000, "stall_seconds": 2, "times": 1])
+        let pull = try cache.start(["pull", disk.url])
+        #expect(try cache.hasPart(of: disk, 5_000_000, from: server))
+        try server.put(disk.name, ["status": 403])
+        let outcome = pull.outcome()
+        try expectFetched(outcome, disk, in: cache)
+        let warnings = outcome.errors.split(separator: "\n").filter { $0.contains("warning") }
+        #expect(warnings.count == 1 && warnings[0].contains("--checksum would tell"), "\(outcome.errors)")
+    }
 }
 
 /// Somebody with a key of their own.

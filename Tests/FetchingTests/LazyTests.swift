@@ -214,7 +214,9 @@ struct LazyTests {
         if end == "stop --now" { #expect(try machine.ask("stop", "--now").code == 0) }
         #expect(machine.code() == 0, "\(machine.errors)")
         #expect(!machine.errors.contains("starting another"), "\(machine.errors)")
-        #expect(cache.disks == [] && cache.leftovers.count == 2, "\(cache.names)")
+        // The last record may be half written: it takes the place of the one before when it is whole.
+        let left = cache.leftovers.filter { !$0.hasSuffix(".json.new") }
+        #expect(cache.disks == [] && left.count == 2, "\(cache.names)")
         expectNothingLeft(scratch)
     }
 
@@ -357,5 +359,77 @@ struct LazyTests {
         try #require(
             try run("bash", ["-ec", "printf 'kept\\n' | dd of='\(changed)' bs=1 seek=50000000 conv=notrunc"]).code == 0)
         #expect(second.output.contains(try digest(of: changed)), "\(second.output.suffix(500))")
+    }
+
+    // MARK: Faults beside it
+
+    /// Bytes of two files are no disk: the machine that reads them is paused.
+    @Test func aFileThatIsOverwrittenInPlacePausesTheMachine() throws {
+        let image = try image("raw", megabytes: 24)
+        let path = "\(scratch.path)/www/\(image.name)"
+        #expect(try run("touch", ["-d", "2024-01-01", path]).code == 0)
+        try slow(image, to: 4 << 20)
+        let machine = try start(LazyTests.lazy + TestMachine.kernel + image.words)
+        #expect(eventually { self.done(machine) > 8 << 20 || !machine.isRunning }, "\(machine.errors)")
+        #expect(
+            try run("bash", ["-ec", "head -c 1M /dev/urandom | dd of='\(path)' bs=1M seek=20 conv=notrunc"]).code == 0)
+        #expect(comes(to: "wrong", machine), "\(machine.errors)")
+        #expect(eventually { (try? machine.status())?["state"] == "paused" })
+        _ = try machine.ask("stop", "--now")
+        #expect(machine.code() == ExitCode.fetch.rawValue, "\(machine.errors)")
+        #expect(machine.errors.contains("the file was changed on the server"), "\(machine.errors)")
+        #expect(cache.disks == [])
+    }
+
+    /// It waits for room as it waits for a server, and goes on.
+    @Test(.enabled(if: Parts.isRoot && Parts.has("mount", "umount"), "only root can mount"))
+    func aFullDiskIsWaitedFor() throws {
+        let folder = scratch.folder("cache")
+        #expect(try run("mount", ["-t", "tmpfs", "-o", "size=64M,mode=755", "none", folder]).code == 0)
+        defer { _ = try? run("umount", ["--lazy", folder]) }
+        let image = try image("raw", megabytes: 24)
+        try slow(image, to: 4 << 20)
+        let machine = try start(LazyTests.lazy + TestMachine.kernel + image.words)
+        #expect(eventually { self.done(machine) > 4 << 20 || !machine.isRunning }, "\(machine.errors)")
+        _ = try run("dd", ["if=/dev/zero", "of=\(folder)/filling", "bs=64k"])
+        #expect(eventually { machine.errors.contains("No space left on device") }, "\(machine.errors)")
+        #expect(try machine.status()["state"] == "running")
+        unlink("\(folder)/filling")
+        #expect(comes(to: "whole", machine), "\(machine.errors)")
+        _ = try machine.ask("stop", "--now")
+        #expect(machine.code() == 0, "\(machine.errors)")
+        try expectInCache(image)
+    }
+
+    /// What is here is served, whoever else fetches the same.
+    @Test func aRestartedFetchWaitsForNobodysLock() throws {
+        let image = try image("raw", megabytes: 96)
+        try slow(image, to: 4 << 20)
+        let script = scratch.file(
+            "script",
+            "#!/bin/sh\nwhile sleep 1; do echo 3 > /proc/sys/vm/drop_caches; "
+                + "head -c 1048576 /dev/vda | wc -c | sed s/^/read/; done\n")
+        let machine = try start(LazyTests.lazy + TestMachine.kernel + ["-u", script] + image.words)
+        try #require(machine.shows("read1048576"), "\(machine.errors)\n\(machine.output.suffix(500))")
+        // Whoever takes the lock next has it for long.
+        let stem = try #require(cache.names.first { $0.hasSuffix(".part") }?.dropLast(5))
+        let others = "\(cache.path)/\(stem).lock"
+        let worker = try #require(
+            processesNaming("/proc/self/exe fetch").compactMap { line -> Int32? in
+                let pid = Int32(line.prefix { $0 != " " }) ?? 0
+                return (FileTree().text("/proc/\(pid)/status") ?? "").contains("PPid:\t\(machine.pid)\n") ? pid : nil
+            }.first)
+        let holder = try Background("bash", ["-c", "exec 9>>'\(others)'; flock 9; echo held; sleep 600"])
+        kill(worker, SIGKILL)
+        #expect(eventually { holder.output.contains("held") })
+        #expect(eventually { machine.errors.contains("the machine reads what it brings") }, "\(machine.errors)")
+        let reads = machine.output.components(separatedBy: "read1048576").count
+        #expect(eventually { machine.output.components(separatedBy: "read1048576").count > reads + 2 })
+        holder.end()
+        try web.put(image.name, [:])
+        #expect(comes(to: "whole", machine), "\(machine.errors)")
+        _ = try machine.ask("stop", "--now")
+        #expect(machine.code() == 0, "\(machine.errors)")
+        try expectInCache(image)
     }
 }

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Model
 import System
 import Values
 
@@ -25,6 +26,12 @@ package struct Validators: Codable, Equatable {
         [etag.map { "If-None-Match: \($0)" }, lastModified.map { "If-Modified-Since: \($0)" }].compactMap(\.self)
     }
 
+    /// Whether it is the file that it was when the transfer began. Of several servers each may have tags of its own.
+    func isStill(_ before: Validators) -> Bool {
+        let isDated = before.isDateStrong == true && lastModified == before.lastModified
+        return isSameFile(as: before) || isDated && (length == nil || before.length == nil || length == before.length)
+    }
+
     /// Whether bytes of one can stand beside bytes of the other.
     func isSameFile(as other: Validators) -> Bool {
         if let length, let theirs = other.length, length != theirs { return false }
@@ -48,7 +55,7 @@ package final class PartialFile {
 
     package let path: String
     var record: Record
-    let file: HeldDescriptor
+    private(set) var file: HeldDescriptor
     /// The host has crashed since: what was not synced may be lost.
     let isOfOtherBoot: Bool
     private(set) var unsaved: UInt64 = 0
@@ -84,12 +91,13 @@ package final class PartialFile {
 
     static var boot: String { FileTree().line("/proc/sys/kernel/random/boot_id") ?? "" }
 
-    /// Begins anew, with the file that the server has now.
+    /// Begins anew, with the file that the server has now; in a new file, since a machine may still read the old one.
     func reset(_ validators: Validators) throws(Failure) {
         record = Record(
             source: record.source, validators: validators, boot: PartialFile.boot, begun: Files.timeNow)
-        try Failure.naming(.host, "write", path, try file.descriptor.truncate(to: 0))
-        try save()
+        unlink(path)
+        unlink(path + ".json")
+        file = try HeldDescriptor(opening: path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, .host, "write")
     }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Failure) {
@@ -106,6 +114,8 @@ package final class PartialFile {
 
     /// A killed launcher leaves the old record or the new one.
     func save() throws(Failure) {
+        // Nothing is worth no record, for which there may be no room.
+        if present.count == 0 { return }
         let start = ContinuousClock.now
         do {
             try Files.replace(path + ".json", Array("\(try JSON(encoding: record).text)\n".utf8), mode: 0o600)
@@ -118,8 +128,44 @@ package final class PartialFile {
         nextSave = end + max(.milliseconds(4), (end - start) * 20)
     }
 
+    private static let roomForRecord: UInt64 = 256 << 10
+
+    /// Where there is no room even for the record, the end of the file makes some: it is fetched again.
+    func saveWithoutRoom() {
+        if (try? save()) != nil { return }
+        let end = present.end - min(present.end, PartialFile.roomForRecord)
+        record.present.cut(at: end)
+        try? file.descriptor.truncate(to: end)
+        try? save()
+    }
+
     static func remove(_ path: String) {
         unlink(path)
         for suffix in [".json", ".json.new"] { unlink(path + suffix) }
+    }
+}
+
+/// What another process brings, for a machine that reads it meanwhile.
+final class PartReader {
+    let file: HeldDescriptor
+    private let path: String
+    private let image: DiskImage
+    private(set) var spans = Spans()
+
+    init(_ path: String, _ image: DiskImage) throws(Failure) {
+        self.path = path
+        self.image = image
+        file = try HeldDescriptor(opening: path, O_RDONLY | O_NOFOLLOW, .fetch, "go on reading")
+        look()
+    }
+
+    /// Takes over what is there by now, as long as it is still the file that the machine reads: one that was begun anew is
+    /// another, and what was seen of the old one stays there.
+    func look() {
+        guard let record: PartialFile.Record = ImageCache.read(path + ".json"), record.begun == image.modified,
+            record.validators.length == image.fileSize, let named = try? Files.status(path),
+            let ours = try? file.descriptor.status(), named.st_ino == ours.st_ino
+        else { return }
+        spans = record.present
     }
 }

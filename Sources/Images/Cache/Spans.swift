@@ -22,6 +22,8 @@ package struct Spans: Equatable, Codable {
 
     var end: UInt64 { there.ranges.last?.upperBound ?? 0 }
 
+    mutating func cut(at end: UInt64) { there.remove(contentsOf: end..<UInt64.max) }
+
     mutating func insert(_ new: Range<UInt64>) { there.insert(contentsOf: new) }
 
     func contains(_ wanted: Range<UInt64>) -> Bool { RangeSet(wanted).isSubset(of: there) }

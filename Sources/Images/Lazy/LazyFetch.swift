@@ -33,15 +33,11 @@ extension FetchWorker {
     /// The process that served it has died, and the machine still reads.
     func goOn(serving image: DiskImage, _ address: ImageURL) throws {
         isServing = true
+        try serveWhole(image)
+        try takeLock(serving: image)
+        // Whoever had the lock may have brought the rest.
+        try serveWhole(image)
         let expected = try expectedDigest()
-        // It may have died after the last byte.
-        if let held = try? ImageCache.hold(image.path) {
-            let server = try NBDServer(request, file: held.raw, length: image.fileSize, loop: loop)
-            say(.whole)
-            lock?.release()
-            try loop.run { false }
-            withExtendedLifetime((server, held)) {}
-        }
         let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: false)
         guard part.length == image.fileSize, part.record.begun == image.modified else {
             throw Failure(
@@ -49,6 +45,16 @@ extension FetchWorker {
                 remedy: "start the machine again")
         }
         try serve(part, address, expected) {}
+    }
+
+    /// As long as the machine runs, where all of it is here: it needs nobody's lock.
+    private func serveWhole(_ image: DiskImage) throws {
+        guard let held = try? ImageCache.hold(image.path) else { return }
+        let server = try NBDServer(request, file: held.raw, length: image.fileSize, loop: loop)
+        say(.whole)
+        lock?.release()
+        try loop.run { false }
+        withExtendedLifetime((server, held)) {}
     }
 
     // MARK: - Looking whether it can be done
@@ -118,7 +124,8 @@ extension FetchWorker {
         let length = part.length ?? 0
         try Failure.naming(.host, "write", part.path, try part.file.descriptor.truncate(to: length))
         let server = try NBDServer(request, file: part.file.raw, length: length, loop: loop)
-        let transfer = Transfer(self, address, web: try web(), into: part, isLazy: true)
+        let transfer = Transfer(
+            self, address, web: try web(), into: part, isLazy: true, asksAtEnd: expected == nil)
         let digesting = try Digesting(self, part.file.raw, expected?.algorithm ?? .sha256, of: part)
         server.isThere = { part.present.contains($0) }
         server.onWait = transfer.want

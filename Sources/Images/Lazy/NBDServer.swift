@@ -27,6 +27,12 @@ final class NBDServer {
         }
     }
 
+    /// Another serves at this path from now on, and who reads connects to that.
+    func close() {
+        listener?.close()
+        for client in Array(clients.values) { client.close() }
+    }
+
     /// More of the file is there.
     func serve() {
         for client in Array(clients.values) { client.flush() }
@@ -91,7 +97,7 @@ private final class NBDClient {
         flush()
     }
 
-    private func close() {
+    func close() {
         if isClosed { return }
         isClosed = true
         server.loop.unwatch(socket.raw)

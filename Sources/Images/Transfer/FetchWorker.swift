@@ -68,13 +68,10 @@ package final class FetchWorker {
             return try checkFile(path)
         }
         if request.cacheIsDefault { try cache.refuseStrangers() }
-        lock = try cache.lock(stem) { [self] in
-            say(.note("another snabbvm is fetching \(request.shown): waiting for it"))
-            return true
-        }
         if let image = request.continued, case .url(let address) = request.source {
             return try goOn(serving: image, address)
         }
+        try takeLock()
         var known = cache.newest(stem, of: request.shown)
         let expected: Digest?
         do { expected = try expectedDigest() } catch let absence as Absence {
@@ -97,6 +94,32 @@ package final class FetchWorker {
         case .file(let path): try unpack(file: path, known, expected)
         case .oci(let path, let tag): try OCIFetch(worker: self, path: path, tag: tag).run(known, expected)
         }
+    }
+
+    private func takeLock() throws(Failure) {
+        lock = try cache.lock(stem) { [self] in
+            say(.note("another snabbvm is fetching \(request.shown): waiting for it"))
+            return true
+        }
+    }
+
+    /// A machine reads already, and is served what is here as long as another process has the lock.
+    func takeLock(serving image: DiskImage) throws {
+        lock = try cache.lock(stem)
+        if lock != nil { return }
+        say(.note("another snabbvm is fetching \(request.shown): the machine reads what it brings"))
+        let reading = try PartReader(cache.partPath(stem), image)
+        let server = try NBDServer(request, file: reading.file.raw, length: image.fileSize, loop: loop)
+        server.isThere = { reading.spans.contains($0) }
+        while lock == nil {
+            var isOver = false
+            loop.after(.milliseconds(200)) { isOver = true }
+            try loop.run { isOver }
+            reading.look()
+            server.serve()
+            lock = try cache.lock(stem)
+        }
+        server.close()
     }
 
     /// A disk as it is, which need not be in the cache.
@@ -146,7 +169,8 @@ package final class FetchWorker {
         let web = try web()
         let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: expected != nil)
         let arrival = Arrival(self, part, expected)
-        let transfer = Transfer(self, address, web: web, into: part, known: known?.record.validators)
+        let transfer = Transfer(
+            self, address, web: web, into: part, known: known?.record.validators, asksAtEnd: expected == nil)
         transfer.onBytes = { try arrival.advance() }
         transfer.onReset = arrival.reset
         do {
@@ -162,6 +186,14 @@ package final class FetchWorker {
                 guard isAbsence, let known else { throw failure }
                 try fallBack(to: known, expected, failure)
             }
+        } catch var failure as Failure where failure.kind == .noSpace {
+            // What is here took its time.
+            arrival.reset()
+            part.saveWithoutRoom()
+            failure.remedy =
+                "make room there, or choose another place with --cache; what is here of it stays for the next start"
+                + " (snabbvm images rm \(stem) drops it)"
+            throw failure
         } catch let failure as Failure where failure.kind != .fetch {
             arrival.reset()
             PartialFile.remove(part.path)

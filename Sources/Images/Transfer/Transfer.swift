@@ -42,6 +42,8 @@ final class Transfer {
     private var saving: EventLoop.Timer?
     private var outcome: Outcome?
     private var servesRanges = true
+    /// It has said so, or done it.
+    private var hasServedRanges = false
     private var hasAnswer: Bool
     /// Why an answer was cut off.
     private var oddity: String?
@@ -59,10 +61,17 @@ final class Transfer {
     private var wanted: [Range<UInt64>] = []
     private var lastWanted: Range<UInt64>?
 
+    /// Nobody compares a digest: the server is asked at the end whether it was one file all the time.
+    private let asksAtEnd: Bool
+    private var isConfirmed = false
+    private var questions = 0
+    private var changes = 0
+
     init(
         _ worker: FetchWorker, _ address: ImageURL, web: Web, into part: PartialFile, known: Validators? = nil,
-        isLazy: Bool = false
+        isLazy: Bool = false, asksAtEnd: Bool
     ) {
+        self.asksAtEnd = asksAtEnd
         self.worker = worker
         self.address = address
         self.part = part
@@ -121,6 +130,59 @@ final class Transfer {
         }
     }
 
+    // MARK: - At the end
+
+    private static let mostQuestions = 3
+    private static let mostChanges = 3
+
+    /// All of it is here, in pieces that came one after the other: it may have been overwritten between them.
+    private func confirm() throws {
+        if address.isFTP { return try askFTP() }
+        let was = part.record.validators
+        if was.etag == nil, was.lastModified == nil { return try finish(.whole) }
+        // A byte of it, or from who sends no parts nothing.
+        let hasRanges = isLazy || hasServedRanges
+        let request = try WebRequest(
+            address, in: web, range: hasRanges ? (0, 1) : nil, headOnly: !hasRanges, patience: patience)
+        request.onHead = { _ in false }
+        request.onEnd = { [self, unowned request] failure in
+            let head = request.head
+            if failure == nil, [200, 206].contains(head.status) {
+                return try head.validators.isStill(was) ? finish(.whole) : beginAgain()
+            }
+            try doubt(failure ?? WebFailure(status: head.status))
+        }
+    }
+
+    private func beginAgain() throws {
+        changes += 1
+        guard changes < Transfer.mostChanges || isLazy else {
+            throw Failure(
+                .fetch, "fetch", address.shown, "it is changed on its server again and again",
+                remedy: "start again when that is over")
+        }
+        note(Transfer.wasChanged)
+        try begin(anew: Validators())
+        try next()
+    }
+
+    /// Signed addresses expire, and servers go away: what is here is taken then, with a word.
+    private func doubt(_ failure: WebFailure) throws {
+        questions += 1
+        if failure.isPassing, questions < Transfer.mostQuestions {
+            retry = loop.after(.seconds(settings.sleep)) { [unowned self] in
+                retry = nil
+                try confirm()
+            }
+            return
+        }
+        say(
+            .warning(
+                "\(address.shown): whether it was changed while it came is not known, since its server does not say any"
+                    + " more (\(failure.words)); --checksum would tell"))
+        try finish(.whole)
+    }
+
     /// FTP has no conditions: first the size and the time, then the file.
     private func askFTP() throws {
         let request = try WebRequest(address, in: web, headOnly: true, patience: patience)
@@ -136,7 +198,8 @@ final class Transfer {
                 try part.reset(now)
             }
             hasAnswer = true
-            part.isWhole ? try finish(.whole) : try next()
+            isConfirmed = part.isWhole
+            try next()
         }
     }
 
@@ -145,7 +208,7 @@ final class Transfer {
     /// Puts those to work that have nothing to do.
     private func next() throws {
         if outcome != nil || retry != nil { return }
-        if hasAnswer, part.isWhole { return try finish(.whole) }
+        if hasAnswer, part.isWhole { return try asksAtEnd && !isConfirmed ? confirm() : finish(.whole) }
         while connections.count < allowed, let connection = nextConnection() { try open(connection) }
     }
 
@@ -226,6 +289,7 @@ final class Transfer {
         let asked = connection.position > 0 || connection.limit != nil || part.present.count > 0
         let isSame = part.length == nil || now.isSameFile(as: part.record.validators)
         if head.fields["accept-ranges"]?.lowercased() == "none" { servesRanges = false }
+        hasServedRanges = head.fields["accept-ranges"]?.lowercased() == "bytes"
         if asked {
             // Or it is several servers, each with tags of its own: then one connection at a time.
             servesRanges = false
@@ -255,6 +319,7 @@ final class Transfer {
             connection.position = 0
             return false
         }
+        hasServedRanges = true
         if part.present.count == 0 {
             try part.reset(now)
         } else if part.length == nil, let total = now.length {
@@ -271,7 +336,14 @@ final class Transfer {
         let limit = connection.limit ?? part.length
         if let limit { count = Int(min(UInt64(count), limit - min(limit, connection.position))) }
         if count > 0 {
-            try part.write(UnsafeRawBufferPointer(rebasing: bytes[..<count]), at: connection.position)
+            do throws(Failure) {
+                try part.write(UnsafeRawBufferPointer(rebasing: bytes[..<count]), at: connection.position)
+            } catch {
+                // A machine runs on it, and can wait for room.
+                guard isLazy, error.kind == .noSpace else { throw error }
+                oddity = "\(error.cause) for \(error.subject)"
+                return false
+            }
             connection.position += UInt64(count)
             if part.present.count > most {
                 most = part.present.count
@@ -342,7 +414,7 @@ final class Transfer {
         let words = "\(failure.words); trying again in \(Int(wait.rounded(.up))) s"
         worker.tell(.stalled, part, always: true)
         note(mustGoOn ? words : words + " (\(failures + 1) of \(tries))")
-        try part.save()
+        try save()
         loop.cancel(retry)
         retry = loop.after(.seconds(wait)) { [unowned self] in
             retry = nil
@@ -355,7 +427,7 @@ final class Transfer {
         self.outcome = outcome
         loop.cancel(splitTimer)
         cancel()
-        try part.save()
+        try save()
     }
 
     private func note(_ text: String) { say(.note("\(address.shown): \(text)")) }
@@ -365,8 +437,13 @@ final class Transfer {
         if saving != nil { return }
         saving = loop.after(.milliseconds(20)) { [self] in
             saving = nil
-            if part.unsaved > 0 { try part.save() }
+            if part.unsaved > 0 { try save() }
         }
+    }
+
+    /// What there is no room to record is fetched twice at worst, by a machine that has time.
+    private func save() throws(Failure) {
+        do throws(Failure) { try part.save() } catch { if !isLazy || error.kind != .noSpace { throw error } }
     }
 
     // MARK: - More connections
