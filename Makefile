@@ -6,6 +6,7 @@ PREFIX ?= /usr/local
 DOCKER ?= docker
 IMAGE ?= snabbvm
 DEMO := build/share/snabbvm
+STEPS ?= 5000
 # A target imports what Package.swift says that it depends on, and nothing else.
 STRICT := --explicit-target-dependency-import-check error -Xswiftc -warnings-as-errors
 RUN_TESTS := SWIFT="$(SWIFT)" FLAGS="$(STRICT)" Tests/run
@@ -14,7 +15,7 @@ BUILD_PACKAGES := gcc libarchive-dev libc6-dev libcurl4-openssl-dev libpci-dev l
 DEMO_PACKAGES := cpio grub-common grub-efi-amd64-bin grub-pc-bin mtools xorriso xz-utils zstd
 RUN_PACKAGES := ca-certificates dnsmasq-base gpgv iproute2 nftables openssh-client ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
 TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool fish gnupg groff-base iputils-ping lz4 mount openssh-server openssl p7zip-full passt procps \
-	python3 tar tcpdump tesseract-ocr tigervnc-tools util-linux vncsnapshot xz-utils zip zsh zstd
+	python3 strace tar tcpdump tesseract-ocr tigervnc-tools util-linux vncsnapshot xz-utils zip zsh zstd
 
 BENCH_PACKAGES := aria2 binutils coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-light procps python3 qemu-block-extra strace \
 	util-linux xz-utils zstd
@@ -22,7 +23,7 @@ BENCH_PACKAGES := aria2 binutils coreutils curl dpdk-dev genisoimage gzip nbdkit
 FRESH_PACKAGES := debootstrap iproute2 mount util-linux
 DEB_PACKAGES := $(FRESH_PACKAGES) dpkg-dev xz-utils
 
-.PHONY: run unit test test-all fuzz build release demo switch deb test-deb test-swift-6.0 e2e-pci bench bench-compare bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages deb-packages bench-packages clean
+.PHONY: run unit test test-all fuzz soak-disks build release demo switch deb test-deb test-swift-6.0 e2e-pci bench bench-compare bench-images bench-network bench-switch lint imports format install image e2e build-packages packages test-packages deb-packages bench-packages clean
 
 run: packages release demo
 	build/bin/snabbvm demo --user-data demo/user-data
@@ -40,6 +41,10 @@ test-all: test e2e e2e-pci test-deb test-swift-6.0
 # The mutated input of the tests, and much more of it.
 fuzz: test-packages demo
 	SNABBVM_FUZZ_INPUTS=6000 $(RUN_TESTS) FuzzTests
+
+# The walk over kept disks and images, for as many steps as one likes; SEED goes along a way that was printed.
+soak-disks: test-packages demo
+	SNABBVM_WALK_STEPS=$(STEPS) $(if $(SEED),SNABBVM_WALK_SEED=$(SEED)) $(RUN_TESTS) DiskWalkTests
 
 build:
 	$(SWIFT) build $(STRICT)
