@@ -22,14 +22,14 @@ extension DiskImage {
         if format != before.format {
             return "is taken for \(format.rawValue), and was taken for \(before.format.rawValue)"
         }
-        // The best witnesses first.
+        // The best witnesses first. An older version did not note the member.
+        let isSameFile = agree(digest, before.digest)
+        let isSameMember =
+            member == before.member || [member, before.member].contains(nil) && fileSize == before.fileSize
+        if isSameFile == true, isSameMember { return nil }
         if let isSame = agree(content, before.content) { return isSame ? nil : "has another content" }
         if let member, let was = before.member, member != was { return "is \(member), and \(was) was meant" }
-        if let isSame = agree(digest, before.digest) {
-            if !isSame { return "is another file by now" }
-            // An older version did not note the member.
-            return fileSize == before.fileSize ? nil : "is another file of the same archive"
-        }
+        if let isSameFile { return isSameFile ? "is another file of the same archive" : "is another file by now" }
         if source != nil, source == before.source, let version, let was = before.version {
             return version == was ? nil : "was changed on its server"
         }

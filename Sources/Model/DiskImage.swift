@@ -17,7 +17,7 @@ package struct DiskImage: Codable, Equatable {
     package var source: String?
     /// Of the file as it was fetched: the same image, whenever and wherever to.
     package var digest: String?
-    /// Of the disk itself, where that is not the file that was fetched.
+    /// Of the disk itself, where that is known.
     package var content: String?
     /// Which file of an archive the disk was.
     package var member: String?

@@ -14,6 +14,10 @@ package struct ImageCache {
         /// Of the file as it was fetched, and of the disk that was in it, where that is another one.
         package var digest: Digest?
         package var content: Digest?
+        /// The other one was taken of all that was unpacked. 0.1.0 could take it before the last of it was written.
+        var isContentWhole: Bool?
+        /// Of the disk; nil where it is not known for sure.
+        package var diskDigest: Digest? { packer == nil ? content ?? digest : isContentWhole == true ? content : nil }
         package var packer: String?
         var member: String?
         package var image: DiskImage
@@ -27,7 +31,7 @@ package struct ImageCache {
         /// What is known of it, as it lies at this path.
         func image(at path: String) -> DiskImage {
             var image = image
-            (image.path, image.digest, image.content) = (path, digest?.description, content?.description)
+            (image.path, image.digest, image.content) = (path, digest?.description, diskDigest?.description)
             (image.member, image.version) = (member, validators.version)
             return image
         }

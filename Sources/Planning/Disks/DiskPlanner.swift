@@ -167,7 +167,7 @@ struct DiskPlanner {
         return Disk(
             decision: Plan.DiskPlan(
                 role: .disk, path: folders.disk, format: format, size: arguments.diskSize ?? image.virtualSize),
-            effects: [.disk(path: folders.disk, commands, copyOf: image)])
+            effects: [.disk(path: folders.disk, commands, copyOf: image.isBlockDevice ? nil : image)])
     }
 
     private func newDisk(on image: DiskImage?, size: ByteCount?) -> Disk {

@@ -165,8 +165,7 @@ struct DiskCommand {
             print("\(folders.disk): no errors, and it stands by itself")
             return 0
         }
-        let digest = image.content ?? (image.member == nil ? image.digest : nil)
-        guard let digest, let wanted = Digest(text: digest) else {
+        guard let wanted = image.content.flatMap({ Digest(text: $0) }) else {
             print("\(folders.disk): no errors; \(image.path) is as it was, by its size and time")
             return 0
         }

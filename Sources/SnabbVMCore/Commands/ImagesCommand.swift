@@ -161,9 +161,10 @@ enum ImagesCommand {
     }
 
     private static func problem(of entry: ImageCache.Entry) throws -> Failure? {
-        guard let wanted = entry.record.content ?? (entry.record.packer == nil ? entry.record.digest : nil) else {
+        guard let wanted = entry.record.diskDigest else {
             return Failure(
-                .checksum, "verify", entry.stem, "no digest of it is known: its fetch was cut short at the very end",
+                .checksum, "verify", entry.stem,
+                "no digest of it is known: its fetch was cut short, or 0.1.0 unpacked it",
                 remedy: "remove it, and fetch it again")
         }
         let found = try Digest(of: entry.path, wanted.algorithm)
