@@ -20,6 +20,8 @@ struct DiskCommand {
     /// Held as long as the disk is not to change under us; nil where a machine has it.
     private let lock: HeldDescriptor?
 
+    private let told = Told()
+
     private struct Interruption: Error { var signal: Int32 }
 
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
@@ -355,8 +357,26 @@ struct DiskCommand {
         }
     }
 
+    /// When something was last said of how far it is.
+    private final class Told {
+        private var at = ContinuousClock.now
+
+        func isDue(after pause: Duration) -> Bool {
+            if ContinuousClock.now - at < pause { return false }
+            at = .now
+            return true
+        }
+    }
+
+    /// A line in place on a terminal, now and then one elsewhere, JSON for programs.
     private func show(_ what: String, _ share: Double) {
-        guard case .terminal(let columns) = log.style else { return }
-        log.showPassing(String("\(what): \(Int(share * 100)) %".prefix(columns - 1)))
+        let percent = Int(share * 100)
+        switch log.style {
+        case .terminal(let columns): log.showPassing(String("\(what): \(percent) %".prefix(columns - 1)))
+        case .lines: if told.isDue(after: .seconds(5)) { log.note("\(what): \(percent) %") }
+        case .objects:
+            guard told.isDue(after: .seconds(1)) else { return }
+            log.object(["level": "progress", "what": .string(what), "done": .integer(Int64(percent)), "total": 100])
+        }
     }
 }
