@@ -73,7 +73,7 @@ package struct MachinePaths: Codable, Equatable {
     /// Everything that can be in the folder of disks that are not kept.
     package var diskFiles: [String] { [disk, firmwareVariables].flatMap { [$0, Effect.unfinished($0)] } }
     /// Says that what is beside it was made by snabbvm, and is nobody's own.
-    package var scratchMark: String { "\(disks)/made-by-snabbvm" }
+    package var scratchNote: String { "\(disks)/made-by-snabbvm" }
     package var record: String { "\(disks)/machine.json" }
 
     /// A socket's path has a place for so many bytes in the kernel.

@@ -83,7 +83,7 @@ package struct MachinePlanner {
             .folder(path: folders.run, mode: 0o711, isShared: false),
         ] + (folders.scratch.map { [.folder(path: $0, mode: 0o755, isShared: true)] } ?? []) + [
             .folder(path: folders.disks, mode: 0o700, isShared: folders.disksAreKept)
-        ] + (folders.disksAreKept ? [] : [.file(path: folders.scratchMark, mode: 0o600, FileContent(scratchWords))])
+        ] + (folders.disksAreKept ? [] : [.file(path: folders.scratchNote, mode: 0o600, FileContent(scratchWords))])
     }
 
     private var scratchWords: String {

@@ -57,7 +57,7 @@ struct KeptState {
                 .image, "use", folders.disks, "a machine's disk is kept there",
                 remedy: "boot it with --state \(folders.disks), or choose another place with --scratch or --name")
         }
-        if mayBeRunning || access(folders.scratchMark, F_OK) == 0 { return }
+        if mayBeRunning || access(folders.scratchNote, F_OK) == 0 { return }
         guard let path = folders.diskFiles.first(where: { access($0, F_OK) == 0 }) else { return }
         throw Failure(
             .image, "make", path, "there is a file of this name, which no machine of snabbvm's has left there",

@@ -17,8 +17,8 @@ extension Effect.Folder: Performable {
             try Files.makeFolders(path, mode: mode_t(mode ?? 0o755))
             try Files.give(path, to: owner)
         }
-        guard path == maker.folders.disks, access(maker.folders.scratchMark, F_OK) == 0 else { return }
-        for leftover in maker.folders.diskFiles + [maker.folders.scratchMark] { unlink(leftover) }
+        guard path == maker.folders.disks, access(maker.folders.scratchNote, F_OK) == 0 else { return }
+        for leftover in maker.folders.diskFiles + [maker.folders.scratchNote] { unlink(leftover) }
     }
 
     package func undo() throws(Failure) {
