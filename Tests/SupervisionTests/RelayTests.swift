@@ -1,3 +1,4 @@
+import CLinux
 import Foundation
 import Testing
 
@@ -47,5 +48,27 @@ struct RelayTests {
         server.close()
         try loop.run { ending != nil }
         #expect(ending == "exit code 0")
+    }
+
+    /// What is typed in the same breath as the stream is asked for, lines and all, is for the guest.
+    @Test func whatComesWithTheRequestIsTyped() throws {
+        let loop = try EventLoop()
+        let serial = "\(scratch.path)/serial"
+        let control = scratch.folder("run/vm") + "/control"
+        let server = try ControlServer(control, loop: loop)
+        for end in ["in", "out"] { mkfifo("\(serial).\(end)", 0o600) }
+        let stream = ConsoleStream("serial", input: try Channel(pipes: serial, loop: loop))
+        server.onRequest = { _, connection in connection.attach(to: stream) }
+        let socket = Descriptor(try Errno.check { clinux_connect(control) })
+        let typed = Array("one\ntwo\n".utf8)
+        try socket.writeAll(ControlRequest.attach(stream: "serial").line + typed)
+        let guest = try Descriptor.open("\(serial).in", O_RDONLY | O_NONBLOCK)
+        var taken: [UInt8] = []
+        var isTime = false
+        loop.after(.seconds(30)) { isTime = true }
+        loop.watch(guest.raw, for: .readable) { _ in taken += try guest.read(atMost: 64) }
+        try loop.run { taken.count == typed.count || isTime }
+        #expect(taken == typed)
+        withExtendedLifetime((server, stream)) {}
     }
 }

@@ -26,7 +26,9 @@ final class ControlServer {
 final class ControlConnection {
     private let channel: Channel
     private unowned let server: ControlServer
-    private var buffer = LineBuffer()
+    private var unread: [UInt8] = []
+    /// More than this is no request.
+    private static let longest = 1 << 20
     private var stream: ConsoleStream?
     private var closesWhenSent = false
 
@@ -38,15 +40,24 @@ final class ControlConnection {
         channel.outlet.onEmpty = { [unowned self] in if closesWhenSent { close() } }
     }
 
+    /// What comes together with the request for a stream is the stream's already.
     private func take(_ bytes: [UInt8]) {
-        if let stream { return stream.typed(bytes, by: channel) }
-        for line in buffer.lines(adding: bytes) {
+        unread += bytes
+        while stream == nil, let end = unread.firstIndex(of: 0x0a) {
+            let line = Array(unread[..<end])
+            unread.removeFirst(end + 1)
             guard let request = try? JSON(parsing: line) else { return close() }
             do { server.onRequest(try request.decode(ControlRequest.self), self) } catch {
                 let verb = (error as? ControlRequest.Unknown)?.verb ?? ""
                 answer(ControlAnswer.Outcome(error: "'\(verb)' is nothing that can be asked"))
             }
         }
+        if let stream, !unread.isEmpty {
+            let typed = unread
+            unread = []
+            stream.typed(typed, by: channel)
+        }
+        if unread.count > ControlConnection.longest { close() }
     }
 
     /// From here on the connection is the stream.
