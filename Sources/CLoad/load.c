@@ -128,7 +128,7 @@ CURL *ccurl_multi_ended(CURLM *multi, CURLcode *result) {
     X(archive_read_support_filter_lz4) X(archive_read_support_filter_zstd)                                             \
     X(archive_read_support_format_tar) X(archive_read_support_format_zip) X(archive_read_support_format_7zip)          \
     X(archive_read_support_format_raw) X(archive_read_set_read_callback) X(archive_read_set_seek_callback)             \
-    X(archive_read_set_callback_data) X(archive_error_string) X(archive_format) X(archive_filter_bytes)                                        \
+    X(archive_read_set_callback_data) X(archive_error_string) X(archive_format) X(archive_filter_bytes)                \
     X(archive_entry_pathname) X(archive_entry_size) X(archive_entry_size_is_set) X(archive_entry_filetype)
 
 #define table archive_table

@@ -13,8 +13,7 @@ package struct ImageInspection {
 
     /// Sniffs the first bytes, and sets qemu-img to work where it is needed.
     package init(_ path: String, format: DiskFormat?, qemuImg: String, loop: EventLoop) throws {
-        let (file, head) = try ImageInspection.open(path)
-        let opened = try HeldDescriptor(opening: path, O_RDONLY | O_NONBLOCK | O_NOCTTY, .image, "read image")
+        let (opened, file, head) = try ImageInspection.look(path)
         let type = file.st_mode & S_IFMT
         let length = type == S_IFBLK ? opened.size : UInt64(file.st_size)
         var image = DiskImage(path: path, format: .iso, length: length, modified: Files.modified(file))
@@ -53,13 +52,18 @@ package struct ImageInspection {
 
     /// The file and its first bytes.
     package static func open(_ path: String) throws(Failure) -> (stat, DiskHead) {
+        let (_, status, head) = try look(path)
+        return (status, head)
+    }
+
+    private static func look(_ path: String) throws(Failure) -> (HeldDescriptor, stat, DiskHead) {
         let file = try HeldDescriptor(opening: path, O_RDONLY | O_NONBLOCK | O_NOCTTY, .image, "read image")
         let status = try Failure.naming(.image, "read image", path, try file.descriptor.status())
         guard [S_IFREG, S_IFBLK].contains(status.st_mode & S_IFMT) else {
             throw Failure(.image, "use image", path, "it is neither a file nor a disk")
         }
         let bytes = try Failure.naming(.image, "read image", path, try file.descriptor.readAll(limit: DiskHead.size))
-        return (status, DiskHead(bytes))
+        return (file, status, DiskHead(bytes))
     }
 
     /// With what the cache knows of it, where it is one of the cache's.

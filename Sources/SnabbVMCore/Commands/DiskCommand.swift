@@ -69,15 +69,16 @@ struct DiskCommand {
             throw Failure(.image, "look at", folders.disk, "nothing says what it is")
         }
         self.record = record
-        if arguments.diskVerb != .info, arguments.diskVerb != .rebase, isEncrypted, secret == nil {
-            throw Failure(
-                .usage, "open", folders.disk, "it is encrypted", remedy: "give its passphrase with --secret-file")
-        }
+        if ![.info, .rebase].contains(arguments.diskVerb) { try requireSecret() }
     }
 
     private var format: DiskFormat { record.diskFormat ?? .raw }
-    private var header: QcowHeader? { (try? ImageInspection.open(folders.disk)).flatMap { QcowHeader($0.1) } }
-    private var isEncrypted: Bool { header?.isEncrypted == true }
+    private var isEncrypted: Bool { record.isEncrypted == true }
+
+    private func requireSecret() throws(Failure) {
+        guard isEncrypted, secret == nil else { return }
+        throw Failure(.usage, "open", folders.disk, "it is encrypted", remedy: "give its passphrase with --secret-file")
+    }
 
     // MARK: - What it stands on
 
@@ -213,10 +214,7 @@ struct DiskCommand {
         guard record.isOverlay, let before = record.image else {
             throw Failure(.usage, "rebase", folders.disk, "it stands by itself, on no image")
         }
-        if isEncrypted, secret == nil {
-            throw Failure(
-                .usage, "open", folders.disk, "it is encrypted", remedy: "give its passphrase with --secret-file")
-        }
+        try requireSecret()
         let image = try locate(name, before)
         if let why = image.difference(from: before), !arguments.force {
             throw Failure(
@@ -263,7 +261,8 @@ struct DiskCommand {
         }
         let suffix = String(path.split(separator: ".").last ?? "")
         let named = ["img": DiskFormat.raw, "vhd": .vpc][suffix] ?? DiskFormat(rawValue: suffix)
-        guard let wanted = arguments.format ?? named ?? Optional(.qcow2), wanted != .iso else {
+        let wanted = arguments.format ?? named ?? .qcow2
+        if wanted == .iso {
             throw Failure(.usage, "write", path, "a disk can't be an ISO", remedy: "choose another --format")
         }
         let unfinished = "\(path).unfinished-by-snabbvm"
