@@ -124,35 +124,49 @@ CURL *ccurl_multi_ended(CURLM *multi, CURLcode *result) {
 #define ARCHIVE_FUNCTIONS(X)                                                                                           \
     X(archive_read_new)                                                                                                \
     X(archive_read_free) X(archive_read_open1) X(archive_read_next_header) X(archive_read_data_block)                  \
-    X(archive_read_support_filter_bzip2) X(archive_read_support_filter_xz) X(archive_read_support_filter_lzma)         \
-    X(archive_read_support_filter_lz4) X(archive_read_support_filter_zstd)                                             \
+    X(archive_read_append_filter)                                                                                      \
     X(archive_read_support_format_tar) X(archive_read_support_format_zip) X(archive_read_support_format_7zip)          \
-    X(archive_read_support_format_raw) X(archive_read_set_read_callback) X(archive_read_set_seek_callback)             \
+    X(archive_read_support_format_raw) X(archive_read_support_format_empty)                                            \
+    X(archive_read_set_read_callback) X(archive_read_set_seek_callback)                                                \
     X(archive_read_set_callback_data) X(archive_error_string) X(archive_format) X(archive_filter_bytes)                \
     X(archive_entry_pathname) X(archive_entry_size) X(archive_entry_size_is_set) X(archive_entry_filetype)
 
 #define table archive_table
 LIBRARY(ARCHIVE_FUNCTIONS, cload_archive, "libarchive.so.13")
 
-struct archive *carchive_open(void *context, carchive_reader reader, carchive_seeker seeker, int *result) {
+static struct archive *begin(void *context, carchive_reader reader) {
     struct archive *archive = table.archive_read_new();
     if (!archive)
         return NULL;
+    table.archive_read_set_read_callback(archive, reader);
+    table.archive_read_set_callback_data(archive, context);
+    table.archive_read_support_format_raw(archive);
+    return archive;
+}
+
+struct archive *carchive_open(void *context, carchive_reader reader, carchive_seeker seeker, int *result) {
+    struct archive *archive = begin(context, reader);
+    if (!archive)
+        return NULL;
     // Not all that it knows: for some of them it runs programs.
-    table.archive_read_support_filter_bzip2(archive);
-    table.archive_read_support_filter_xz(archive);
-    table.archive_read_support_filter_lzma(archive);
-    table.archive_read_support_filter_lz4(archive);
-    table.archive_read_support_filter_zstd(archive);
     table.archive_read_support_format_tar(archive);
     table.archive_read_support_format_zip(archive);
     table.archive_read_support_format_7zip(archive);
-    table.archive_read_support_format_raw(archive);
-    table.archive_read_set_read_callback(archive, reader);
     if (seeker)
         table.archive_read_set_seek_callback(archive, seeker);
-    table.archive_read_set_callback_data(archive, context);
     *result = table.archive_read_open1(archive);
+    return archive;
+}
+
+struct archive *carchive_unpack(void *context, carchive_reader reader, int filter, int *result) {
+    struct archive *archive = begin(context, reader);
+    if (!archive)
+        return NULL;
+    // Named, or it would look for more of them below it.
+    *result = table.archive_read_append_filter(archive, filter);
+    table.archive_read_support_format_empty(archive);
+    if (*result == ARCHIVE_OK)
+        *result = table.archive_read_open1(archive);
     return archive;
 }
 

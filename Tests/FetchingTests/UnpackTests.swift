@@ -38,7 +38,9 @@ struct UnpackTests {
 
     // MARK: Several streams in one file
 
-    private static let streams = [["gzip", "-1"], ["bzip2", "-1"], ["xz", "-1"], ["zstd", "-1"], ["lz4", "-1"]]
+    private static let streams = [
+        ["gzip", "-1"], ["bzip2", "-1"], ["xz", "-1"], ["zstd", "-1"], ["lz4", "-1"], ["xz", "--format=lzma", "-0"],
+    ]
 
     /// The damaged head of a later one is no end.
     @Test(.enabled(if: Parts.has("gzip", "bzip2", "xz", "zstd", "lz4")), arguments: streams)
@@ -66,8 +68,70 @@ struct UnpackTests {
         }
     }
 
+    /// Whoever joins files may have had some without content.
+    @Test(.enabled(if: Parts.has("gzip", "bzip2", "xz", "zstd", "lz4")), arguments: streams)
+    func emptyOnesAreNoEnd(_ words: [String]) throws {
+        _ = try scratch.makeDisk()
+        let expected = try digest(of: "\(scratch.path)/disk.img")
+        let pack = words.joined(separator: " ")
+        try shell("head -c 1000000 disk.img | \(pack) -c > first; tail -c +1000001 disk.img | \(pack) -c > second")
+        try shell("\(pack) -c < /dev/null > empty")
+        for order in [
+            "first empty second", "empty first second", "first second empty", "empty first empty empty second",
+        ] {
+            try shell("cat \(order) > packed")
+            #expect(try digest(of: try cache.pulled("\(scratch.path)/packed")) == expected, "\(order)")
+        }
+    }
+
+    /// However little it is.
+    @Test(.enabled(if: Parts.has("gzip", "bzip2", "xz", "zstd", "lz4")), arguments: streams)
+    func whatIsNoneIsRefused(_ words: [String]) throws {
+        try scratch.makeDisk()
+        try shell("\(words.joined(separator: " ")) -c disk.img > sound")
+        for count in [1, 3, 4, 5, 8, 4096] {
+            try shell("{ cat sound; head -c \(count) /dev/zero | tr '\\0' x; } > packed")
+            expectRefused(try cache.pull("\(scratch.path)/packed"), .image, "it is broken")
+        }
+    }
+
+    /// What is packed twice is as safe as what is packed once.
+    @Test(.enabled(if: Parts.has("gzip", "bzip2", "xz", "zstd", "lz4")), arguments: streams)
+    func eachPackingIsReadToItsEnd(_ words: [String]) throws {
+        _ = try scratch.makeDisk()
+        let expected = try digest(of: "\(scratch.path)/disk.img")
+        let pack = words.joined(separator: " ")
+        try shell("head -c 100000 disk.img > other")
+        try shell("head -c 1000000 disk.img | bzip2 -1 > first; tail -c +1000001 disk.img | bzip2 -1 > second")
+        try shell("cat first second | \(pack) -c > packed")
+        #expect(try digest(of: try cache.pulled("\(scratch.path)/packed")) == expected)
+        try shell("{ cat first; printf x; tail -c +2 second; } | \(pack) -c > packed")
+        expectRefused(try cache.pull("\(scratch.path)/packed"), .image, "it is broken")
+        try shell("for n in 1 2 3 4 5; do \(pack) -c other > more; mv more other; done")
+        expectRefused(try cache.pull("\(scratch.path)/other"), .image, "packed more than")
+    }
+
+    /// An archive ends before its packing, at the end of which is the checksum.
+    @Test(.enabled(if: Parts.has("gzip", "bzip2", "xz", "zstd", "lz4")), arguments: streams.prefix(5))
+    func aMembersPackingIsCheckedToo(_ words: [String]) throws {
+        _ = try scratch.makeDisk()
+        let expected = try digest(of: "\(scratch.path)/disk.img")
+        try shell("echo other > other; tar -cf both.tar disk.img other")
+        try shell("\(words.joined(separator: " ")) -c both.tar > packed")
+        let packed = "\(scratch.path)/packed"
+        #expect(try digest(of: try cache.pulled("--member", "disk.img", packed)) == expected)
+        // The last bytes are a checksum, but for gzip, with the length behind it, and xz, with an index of its own.
+        var bytes = try Files.read(packed, limit: 1 << 24)
+        bytes[bytes.count - (words[0] == "gzip" ? 6 : words[0] == "xz" ? 10 : 2)] ^= 0x55
+        scratch.file("packed", bytes)
+        expectRefused(try cache.pull("--member", "disk.img", packed), .image, "it is broken")
+        expectRefused(try cache.pull(packed), .image, "it is broken")
+    }
+
     /// Tapes are padded.
-    @Test(.enabled(if: Parts.has("gzip", "bzip2")), arguments: [["gzip", "-1"], ["bzip2", "-1"]])
+    @Test(
+        .enabled(if: Parts.has("gzip", "bzip2", "xz", "lz4")),
+        arguments: [["gzip", "-1"], ["bzip2", "-1"], ["xz", "-1"], ["lz4", "-1"], ["xz", "--format=lzma", "-0"]])
     func paddingIsNoDamage(_ words: [String]) throws {
         try scratch.makeDisk()
         let expected = try digest(of: "\(scratch.path)/disk.img")

@@ -54,13 +54,15 @@ typedef ssize_t (*carchive_reader)(struct archive *archive, void *context, const
 typedef int64_t (*carchive_seeker)(struct archive *archive, void *context, int64_t offset, int whence);
 /// Without a seeker the content is only read forwards. NULL when there is no memory.
 struct archive *carchive_open(void *context, carchive_reader reader, carchive_seeker seeker, int *result);
+/// One packed stream, which is one file without a name; the filter is one of ARCHIVE_FILTER_….
+struct archive *carchive_unpack(void *context, carchive_reader reader, int filter, int *result);
 /// ARCHIVE_OK, ARCHIVE_EOF or worse; `name` is only ever shown or compared. A size of -1 is not known.
 int carchive_next(struct archive *archive, const char **name, int64_t *size, bool *is_file);
 int carchive_block(struct archive *archive, const void **buffer, size_t *size, int64_t *offset);
 const char *carchive_error(struct archive *archive);
-/// Whether it is nothing but one file, packed or not.
+/// Whether it is nothing but one file.
 bool carchive_is_single(struct archive *archive);
-/// How much of the packed file belongs to what was unpacked so far.
+/// How much of the packed stream belongs to what was unpacked so far.
 int64_t carchive_consumed(struct archive *archive);
 void carchive_free(struct archive *archive);
 

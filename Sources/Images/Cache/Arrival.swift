@@ -37,7 +37,7 @@ final class Arrival {
         head = found
         guard worker.request.format == nil else { return }
         if found.packer != nil {
-            unpacking = try Unpacking(worker, part.file.raw, UnpackRequest(worker.request, found))
+            unpacking = try Unpacking(worker, part.file.raw, UnpackRequest(worker.request))
             // A wrong checksum is the better word for what is broken.
             unpacking?.failsAtOnce = expected == nil
         } else if expected == nil, !found.hasFormat, !found.isDescriptor, let length = part.length {

@@ -82,8 +82,7 @@ struct OCIFetch {
 
     private func extract(_ member: String, as suffix: String, most: UInt64?) throws -> String {
         let archive = try worker.open(path)
-        let isGzip = try ImageInspection.open(path).1.packer == "gzip"
-        let request = UnpackRequest(member: member, isExact: true, maxSize: most, isGzip: isGzip)
+        let request = UnpackRequest(member: member, isExact: true, maxSize: most)
         let unpacking = try Unpacking(worker, archive.raw, request, suffix: suffix)
         unpacking.tellEnd(archive.size)
         do { try unpacking.finish() } catch {
@@ -100,9 +99,9 @@ struct OCIFetch {
         let isFolder = Files.isFolder(path)
         let place = isFolder ? "\(path)/\(name)" : try extract(name, as: ".layer", most: nil)
         defer { if !isFolder { unlink(place) } }
-        let (status, head) = try ImageInspection.open(place)
+        let (status, _) = try ImageInspection.open(place)
         let file = try worker.open(place)
-        let request = UnpackRequest(worker.request, head, folder: OCIFetch.diskFolder, excluded: removed)
+        let request = UnpackRequest(worker.request, folder: OCIFetch.diskFolder, excluded: removed)
         let unpacking = try Unpacking(worker, file.raw, request)
         let found = try unpacking.take(whole: file, UInt64(status.st_size), digest, validators, packer: "oci")
         removed += unpacking.removed

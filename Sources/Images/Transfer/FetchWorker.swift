@@ -225,7 +225,7 @@ package final class FetchWorker {
             lastModified: "\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)", length: UInt64(status.st_size))
         if expected == nil, let known, known.record.validators == validators { return try use(known, nil) }
         let file = try open(path)
-        let unpacking = try Unpacking(self, file.raw, UnpackRequest(request, head))
+        let unpacking = try Unpacking(self, file.raw, UnpackRequest(request))
         unpacking.onWritten = { [self] in
             meter.add(Int(clamping: $0) - Int(clamping: meter.count))
             if meter.isDue() { say(.progress(FetchProgress(state: .unpacking, done: $0, rate: meter.rate))) }

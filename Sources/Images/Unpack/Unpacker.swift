@@ -15,16 +15,11 @@ package struct UnpackRequest: Codable {
     var maxSize: UInt64?
     /// What upper layers of a container image took away.
     var excluded: [String] = []
-    var isGzip = false
-    /// Its list of contents is at the end of the file.
-    var needsSeeking = false
 }
 
 extension UnpackRequest {
-    init(_ request: FetchRequest, _ head: DiskHead, folder: String? = nil, excluded: [String] = []) {
-        self.init(
-            member: request.member, folder: folder, maxSize: request.maxSize, excluded: excluded,
-            isGzip: head.packer == "gzip", needsSeeking: head.packer == "7z")
+    init(_ request: FetchRequest, folder: String? = nil, excluded: [String] = []) {
+        self.init(member: request.member, folder: folder, maxSize: request.maxSize, excluded: excluded)
     }
 }
 
@@ -33,12 +28,10 @@ extension UnpackRequest {
 package final class Unpacker {
     private static let outputDescriptor: Int32 = FollowedFile.descriptor + 1
     private let request: UnpackRequest
-    private var input = FollowedFile()
+    private let file = PackedFile()
+    private var content: any ByteStream
+    private var isPacked = false
     private let output = Descriptor(Unpacker.outputDescriptor)
-    private var place: UInt64 = 0
-    private var inputLength: UInt64 = 0
-    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
-    private var gzip: Gzip?
     private var readFailure: String?
     private var told: UInt64 = 0
 
@@ -54,6 +47,7 @@ package final class Unpacker {
 
     private init(_ request: UnpackRequest) throws(Failure) {
         self.request = request
+        content = file
         try Failure.refuse(cload_archive(), "libarchive", package: "libarchive13")
     }
 
@@ -62,20 +56,46 @@ package final class Unpacker {
         Failure(kind, "unpack", "", cause, remedy: remedy)
     }
 
+    /// How often something can be packed: a disk, in a tar, packed, and once more on its way.
+    private static let mostLayers = 3
+
     private func unpack() throws {
-        if request.needsSeeking { inputLength = try input.waitForEnd() }
-        if request.isGzip { gzip = try Gzip() }
+        var needsSeeking = false
+        for layer in 0...Unpacker.mostLayers {
+            let opening = try Opening(of: content)
+            content = opening
+            let packer = DiskHead(opening.head).packer
+            // Its list of contents is at the end of the file.
+            needsSeeking = packer == "7z" && layer == 0
+            guard let stream = try packer.flatMap({ try unpacked(opening, packer: $0) }) else { break }
+            if layer == Unpacker.mostLayers {
+                throw failed("it is packed more than \(layer) times", remedy: "unpack it first")
+            }
+            content = stream
+            isPacked = true
+        }
+        if needsSeeking {
+            try file.waitForEnd()
+            content = file
+        }
         var result: Int32 = 0
         let context = Unmanaged.passUnretained(self).toOpaque()
         let seeker: carchive_seeker? =
-            request.needsSeeking
-            ? { Unmanaged<Unpacker>.fromOpaque($1!).takeUnretainedValue().seek($2, $3) } : nil
+            needsSeeking ? { Unmanaged<Unpacker>.fromOpaque($1!).takeUnretainedValue().file.seek($2, $3) } : nil
         let opened = carchive_open(
             context, { Unmanaged<Unpacker>.fromOpaque($1!).takeUnretainedValue().read($2!) }, seeker, &result)
         guard let archive = opened else { throw failed("out of memory") }
         defer { carchive_free(archive) }
         if result != ARCHIVE_OK { throw problem(archive) }
         try unpack(archive)
+        // Of what is looked for in a container image the digests are known.
+        if isPacked, !request.isExact { try readRest() }
+    }
+
+    /// nil where it is no stream, but an archive.
+    private func unpacked(_ stream: any ByteStream, packer: String) throws -> (any ByteStream)? {
+        if packer == "gzip" { return try GzipStream(stream) }
+        return PackedStream.packers[packer] == nil ? nil : PackedStream(stream, packer: packer)
     }
 
     private func problem(_ archive: OpaquePointer) -> Failure {
@@ -84,11 +104,9 @@ package final class Unpacker {
         return failed("it is broken: \(words)", remedy: "fetch or copy it again")
     }
 
-    // MARK: - What libarchive asks for
-
     private func read(_ bytes: UnsafeMutablePointer<UnsafeRawPointer?>) -> Int {
         do {
-            let content = try gzip?.read(readPacked) ?? readPacked()
+            let content = try content.next()
             bytes.pointee = content.baseAddress
             return content.count
         } catch {
@@ -97,18 +115,13 @@ package final class Unpacker {
         }
     }
 
-    private func readPacked() throws(Errno) -> UnsafeRawBufferPointer {
-        let count = try input.read(at: place, into: buffer)
-        place += UInt64(count)
-        return UnsafeRawBufferPointer(rebasing: buffer[..<count])
-    }
-
-    private func seek(_ offset: Int64, _ whence: Int32) -> Int64 {
-        let base: UInt64 = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? place : inputLength
-        let wanted = Int64(base) &+ offset
-        guard wanted >= 0, wanted <= Int64(inputLength) else { return Int64(ARCHIVE_FATAL) }
-        place = UInt64(wanted)
-        return wanted
+    /// What an archive says to be its end is before the end of the stream, where checksums are.
+    private func readRest() throws {
+        var length: UInt64 = 0
+        while case let bytes = try content.next(), !bytes.isEmpty {
+            length += UInt64(bytes.count)
+            try checkRatio(length)
+        }
     }
 
     // MARK: - Finding the disk
@@ -133,7 +146,6 @@ package final class Unpacker {
             let member = name.map { String(cString: $0) } ?? "?"
             if isSingle || request.member.map({ matches(member, $0) }) == true {
                 try extract(archive, head: try readHead(archive), size: size)
-                if isSingle, !request.isGzip { try checkRest(from: carchive_consumed(archive)) }
                 disks = [member]
                 break
             }
@@ -170,19 +182,6 @@ package final class Unpacker {
             throw failed("it holds \(disks.count) disks: \(known(disks))", remedy: "choose one with --member")
         }
         sayMessage(["unpacked": .string(disk)])
-    }
-
-    /// What follows the last of a file's streams is padding, or what was one of them before it was damaged.
-    private func checkRest(from end: Int64) throws {
-        var at = UInt64(max(0, end))
-        while case let count = try input.read(at: at, into: buffer), count > 0 {
-            guard UnsafeRawBufferPointer(rebasing: buffer[..<count]).allSatisfy({ $0 == 0 }) else {
-                throw failed(
-                    "it is broken: from byte \(end) on it is nothing that is packed so",
-                    remedy: "fetch or copy it again")
-            }
-            at += UInt64(count)
-        }
     }
 
     private func matches(_ member: String, _ wanted: String) -> Bool {
@@ -293,17 +292,20 @@ package final class Unpacker {
     private static let harmless: UInt64 = 1 << 30
 
     private func checkSize(_ size: UInt64) throws(Failure) {
-        if let most = request.maxSize {
-            if size > most {
-                throw failed("it unpacks to more than \(ByteCount(most))", remedy: "allow more with --max-size")
-            }
-        } else if size > Unpacker.largest
-            || size > Unpacker.harmless && size > max(place, 1) * Unpacker.highestRatio
-        {
-            throw failed(
-                "it unpacks to more than \(ByteCount(size)), \(size / max(place, 1)) times its own size",
-                remedy: "if that is what it is, allow it with --max-size")
+        guard let most = request.maxSize else { return try checkRatio(size) }
+        if size > most {
+            throw failed("it unpacks to more than \(ByteCount(most))", remedy: "allow more with --max-size")
         }
+    }
+
+    private func checkRatio(_ size: UInt64) throws(Failure) {
+        let packed = max(file.place, 1)
+        guard request.maxSize == nil,
+            size > Unpacker.largest || size > Unpacker.harmless && size > packed * Unpacker.highestRatio
+        else { return }
+        throw failed(
+            "it unpacks to more than \(ByteCount(size)), \(size / packed) times its own size",
+            remedy: "if that is what it is, allow it with --max-size")
     }
 
     /// Zeros in this many bytes on such a boundary become a hole.
@@ -329,59 +331,5 @@ package final class Unpacker {
     private func put(_ block: UnsafeRawBufferPointer, _ range: Range<Int>, _ offset: UInt64) throws(Failure) {
         let bytes = UnsafeRawBufferPointer(rebasing: block[range])
         do throws(Errno) { try output.write(bytes, at: offset + UInt64(range.lowerBound)) } catch { throw full(error) }
-    }
-}
-
-/// What is in a gzip file, its checksums looked at.
-private final class Gzip {
-    private let gzip: OpaquePointer
-    private let output = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
-    private var packed = UnsafeRawBufferPointer(start: nil, count: 0)
-    private var isAtEnd = false
-
-    init() throws(Failure) {
-        try Failure.refuse(cload_zlib(), "zlib", package: "zlib1g")
-        guard let made = cgzip_open() else { throw Failure(.image, "unpack", "", "out of memory") }
-        gzip = made
-    }
-
-    deinit {
-        cgzip_free(gzip)
-        output.deallocate()
-    }
-
-    /// Some of it; nothing at its end.
-    func read(_ more: () throws(Errno) -> UnsafeRawBufferPointer) throws -> UnsafeRawBufferPointer {
-        while true {
-            if packed.isEmpty {
-                packed = try more()
-                if packed.isEmpty {
-                    if isAtEnd { return packed }
-                    throw Failure(.image, "unpack", "", "it is cut short")
-                }
-            }
-            var (used, made) = (packed.count, output.count)
-            let result = cgzip_read(gzip, packed.baseAddress, &used, output.baseAddress, &made)
-            isAtEnd = result == Int32(CGZIP_END)
-            if result == Int32(CGZIP_BROKEN) {
-                throw Failure(.image, "unpack", "", "it is broken: its checksum or its structure is wrong")
-            }
-            if isAtEnd, used == 0 {
-                try checkPadding(more)
-                return UnsafeRawBufferPointer(start: nil, count: 0)
-            }
-            packed = UnsafeRawBufferPointer(rebasing: packed[used...])
-            if made > 0 { return UnsafeRawBufferPointer(rebasing: output[..<made]) }
-        }
-    }
-
-    /// Behind the last member there may be zeros; anything else was a member before it was damaged.
-    private func checkPadding(_ more: () throws(Errno) -> UnsafeRawBufferPointer) throws {
-        while !packed.isEmpty {
-            guard packed.allSatisfy({ $0 == 0 }) else {
-                throw Failure(.image, "unpack", "", "it is broken: what follows its end is no gzip")
-            }
-            packed = try more()
-        }
     }
 }
