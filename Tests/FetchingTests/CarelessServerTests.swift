@@ -38,6 +38,34 @@ struct CarelessServerTests {
         try expectFetched(try cache.pull(disk.url), disk, in: cache)
     }
 
+    /// An answer without a length that ends with its connection: is that all, or was it cut off?
+    @Test(arguments: [nil, 3_000_000]) func anEndThatIsNoneIsDoubted(_ length: Int?) throws {
+        let disk = try server.serve("disk.img")
+        let rules: [String: JSON] = ["close_end": true, "no_ranges": true]
+        let raw = ["--attempts", "2", "--format", "raw"]
+        try server.put(
+            disk.name, .object(length.map { rules.merging(["length": .integer(Int64($0))]) { $1 } } ?? rules))
+        expectRefused(try cache.start(["pull"] + raw + [disk.url]).outcome(), .fetch, "does not say how long it is")
+        // A second start has seen no answer of that kind.
+        expectRefused(try cache.start(["pull"] + raw + [disk.url]).outcome(), .fetch, "does not say how long it is")
+        #expect(cache.disks == [])
+        let words = raw + ["--checksum", "sha256:\(disk.digest)", disk.url]
+        let outcome = try cache.start(["pull"] + words).outcome()
+        if length == nil { try expectFetched(outcome, disk, in: cache) } else { expectRefused(outcome, .checksum) }
+    }
+
+    /// What is packed says itself where it ends.
+    @Test(.enabled(if: Parts.has("gzip"))) func whatIsPackedHasAnEndOfItsOwn() throws {
+        let disk = try server.serve("disk.img")
+        try #require(try run("bash", ["-ec", "gzip -1 < '\(disk.path)' > '\(server.root)/disk.gz'"]).code == 0)
+        let size = Int64(try Files.status("\(server.root)/disk.gz").st_size)
+        try server.put("disk.gz", ["close_end": true, "no_ranges": true, "length": .integer(size / 2)])
+        expectRefused(try cache.pull("--attempts", "2", server.url("disk.gz")), .image, "cut short")
+        try server.put("disk.gz", ["close_end": true, "no_ranges": true])
+        let outcome = try cache.pull("--attempts", "2", server.url("disk.gz"))
+        #expect(try digest(of: outcome.output.trimmed) == disk.digest, "\(outcome)")
+    }
+
     /// As text: a JSON value can't be written by Foundation, as the runner does with arguments.
     private static let validators = ["{}", #"{"etag": "none"}"#, #"{"etag": "weak"}"#]
 

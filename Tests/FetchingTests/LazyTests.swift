@@ -200,6 +200,28 @@ struct LazyTests {
         expectNothingLeft(scratch)
     }
 
+    /// Whatever is said about the time between two questions: a machine asks for as long as it runs.
+    @Test func aServerThatIsAwayIsNotAskedWithoutAPause() throws {
+        let image = try image("qcow2", megabytes: 24)
+        try slow(image, to: 4 << 20)
+        let machine = try start(LazyTests.lazy + TestMachine.kernel + image.words)
+        #expect(eventually { self.done(machine) > 4 << 20 || !machine.isRunning }, "\(machine.errors)")
+        try web.put(image.name, ["status": 503])
+        let asked = { try self.web.statistics(image.name).statuses.filter { $0 == 503 }.count }
+        #expect(eventually { (try? asked()) ?? 0 > 3 })
+        let (before, start) = (try asked(), ContinuousClock.now)
+        sleep(2)
+        let seconds = (ContinuousClock.now - start) / .seconds(1)
+        let more = try asked() - before
+        #expect(Double(more) < (seconds + 1) * 12, "\(more) times in \(seconds) s")
+        try web.put(image.name, [:])
+        #expect(comes(to: "whole", machine), "\(machine.errors)")
+        try expectInCache(image)
+        #expect(try machine.ask("stop", "--now").code == 0)
+        #expect(machine.code() == 0, "\(machine.errors)")
+        expectNothingLeft(scratch)
+    }
+
     // MARK: Its end
 
     /// With it goes the fetching process, which nobody is to miss.

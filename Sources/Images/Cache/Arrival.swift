@@ -61,6 +61,13 @@ final class Arrival {
         let digest = try digesting.wait()
         if let expected { try worker.compare(digest, expected) }
         if let unpacking { return try unpacking.publish(digest, part.record.validators, packer: head?.packer) }
+        if expected == nil, part.record.isEndUnsure == true {
+            throw Failure(
+                .fetch, "fetch", worker.request.shown,
+                "its server does not say how long it is, so that nobody can tell whether this is all of it",
+                remedy: "give --checksum, or take it from another server")
+        }
+        try part.refuseReplaced()
         try worker.publish(part.path, begun: part.record.begun, part.record.validators, digest)
     }
 }

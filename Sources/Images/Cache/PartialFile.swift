@@ -51,6 +51,8 @@ package final class PartialFile {
         var boot: String
         /// The time that the finished file is to have, whenever that is.
         var begun: Int64
+        /// It ended with its connection, whatever ended that.
+        var isEndUnsure: Bool?
     }
 
     package let path: String
@@ -137,6 +139,17 @@ package final class PartialFile {
         record.present.cut(at: end)
         try? file.descriptor.truncate(to: end)
         try? save()
+    }
+
+    /// What has the file's name is still the file, and all of it is there.
+    func refuseReplaced() throws(Failure) {
+        guard let length, let named = try? Files.status(path), let ours = try? file.descriptor.status(),
+            named.st_ino == ours.st_ino, named.st_dev == ours.st_dev, ours.st_size == length
+        else {
+            throw Failure(
+                .image, "fetch", record.source, "somebody else has changed \(path)",
+                remedy: "find out who writes there, and start again")
+        }
     }
 
     static func remove(_ path: String) {

@@ -374,6 +374,7 @@ final class Transfer {
         if hasAnswer, part.length == nil, connection.limit == nil {
             // An answer without a length is over when it is over.
             part.record.validators.length = connection.position
+            part.record.isEndUnsure = connection.request?.head.hasEnd == false ? true : nil
         }
         let goal = connection.limit ?? part.length ?? connection.position
         if hasAnswer, connection.position < goal {
@@ -390,6 +391,8 @@ final class Transfer {
     }
 
     // MARK: - Failures
+
+    private static let leastPause = 0.25
 
     private func recover(from failure: WebFailure) throws {
         if outcome != nil { return }
@@ -410,7 +413,9 @@ final class Transfer {
                     Failure(.fetch, "fetch", address.shown, failure.words + asked, remedy: failure.remedy),
                     isAbsence: failure.isAbsence))
         }
-        let wait = settings.sleep + settings.tick * Double(min(failures, 60) - 1)
+        let asked = settings.sleep + settings.tick * Double(min(failures, 60) - 1)
+        // Who goes on for ever makes a pause.
+        let wait = mustGoOn ? max(asked, Transfer.leastPause) : asked
         let words = "\(failure.words); trying again in \(Int(wait.rounded(.up))) s"
         worker.tell(.stalled, part, always: true)
         note(mustGoOn ? words : words + " (\(failures + 1) of \(tries))")

@@ -95,6 +95,8 @@ final class WebRequest {
         var fields: [String: String] = [:]
         /// How much content is to come in this answer.
         fileprivate var contentLength: UInt64?
+        /// Its end is told from that of a broken connection.
+        fileprivate(set) var hasEnd = true
 
         var validators: Validators {
             let length = status == 206 ? contentRange?.total : contentLength
@@ -269,6 +271,9 @@ final class WebRequest {
         head.status = Int(ccurl_number(easy, CURLINFO_RESPONSE_CODE))
         head.fields = fields
         head.contentLength = UInt64(exactly: ccurl_offset(easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T))
+        head.hasEnd =
+            address.isFTP || head.contentLength != nil || fields["transfer-encoding"] != nil
+            || ccurl_number(easy, CURLINFO_HTTP_VERSION) > CURL_HTTP_VERSION_1_1
         let time = ccurl_offset(easy, CURLINFO_FILETIME_T)
         if address.isFTP, time >= 0 { head.fields["last-modified"] = "\(time)" }
     }
