@@ -208,6 +208,21 @@ struct CacheTests {
         #expect(outcome.code != 0 && cache.disks.count == 2, "\(outcome)")
     }
 
+    /// The name of what is half here begins those of all versions of it.
+    @Test func aPartOfJustThatNameIsMeant() throws {
+        let disk = try server.serve("disk.img")
+        try expectFetched(try cache.pull(disk.url), disk, in: cache)
+        let newer = try server.serve("disk.img")
+        try server.put(disk.name, ["stall_after": 3_000_000])
+        let pull = try cache.start(["pull", disk.url])
+        #expect(try cache.hasPart(of: newer, 3_000_000, from: server))
+        pull.signal(SIGTERM)
+        _ = pull.code(within: 10)
+        let part = try #require(cache.leftovers.first { $0.hasSuffix(".part") })
+        let outcome = try cache.images("rm", String(part.dropLast(5)))
+        #expect(outcome.code == 0 && cache.leftovers == [] && cache.disks.count == 1, "\(outcome) \(cache.names)")
+    }
+
     /// Neither by its name, nor with all others, nor what is being unpacked from it.
     @Test(.enabled(if: Parts.has("gzip"), "gzip is missing"))
     func whatIsBeingFetchedIsNotRemoved() throws {

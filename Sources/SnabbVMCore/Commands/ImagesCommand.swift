@@ -99,10 +99,12 @@ enum ImagesCommand {
             return failures.first?.kind.rawValue ?? 0
         }
         for name in arguments.images {
-            if let entry = try named(name, cache.entries, \.stem) {
+            // A part of just that name is meant rather than what begins with it.
+            let part = cache.partials.first { $0.stem == name }
+            if part == nil, let entry = try named(name, cache.entries, \.stem) {
                 try remove(entry, cache, arguments)
                 log.note("removed \(entry.stem)")
-            } else if let partial = try named(name, cache.partials, \.stem) {
+            } else if let partial = try part ?? named(name, cache.partials, \.stem) {
                 try cache.remove(partial)
                 log.note("removed what was there of \(partial.stem)")
             } else {
