@@ -64,6 +64,21 @@ struct KeptDiskTests {
 
     // MARK: What it stands on
 
+    /// Fetched once more, it is what the disk stands on as before.
+    @Test func whoStandsOnAnImageIsRememberedWhenItIsGone() throws {
+        let image = try server.serve("disk.img", mebibytes: 2)
+        try expectStarts(image.url)
+        let stem = { String(try #require(self.cache.disks.first).dropLast(5)) }
+        #expect(try cache.images("rm", "--force", try stem()).code == 0)
+        #expect(try cache.pull(image.url).code == 0)
+        let refused = try cache.images("rm", try stem())
+        #expect(refused.code == FailureKind.busy.rawValue && refused.errors.contains(state), "\(refused)")
+        #expect(try cache.images("rm", "--all").code == FailureKind.busy.rawValue)
+        try FileManager.default.removeItem(atPath: state)
+        #expect(try cache.images("rm", "--all").code == 0)
+        #expect(cache.names == [])
+    }
+
     /// Two disks of one archive have one digest of the archive.
     @Test(.enabled(if: Parts.has("tar"), "tar is missing")) func aDiskIsNotPutOnAnotherMember() throws {
         for name in ["a.img", "b.img"] { _ = try server.serve(name, mebibytes: 2) }

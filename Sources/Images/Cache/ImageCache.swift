@@ -131,20 +131,43 @@ package struct ImageCache {
 
     // MARK: - Kept disks on them
 
-    private static func keepersPath(_ path: String) -> String { String(path.dropLast(diskSuffix.count)) + ".kept" }
+    /// One list for all versions of an image: a disk can't do without its own, wherever that comes from next.
+    private static func keepersPath(_ path: String) -> String? {
+        let (folder, name) = (Files.folder(of: path), String(path.split(separator: "/").last ?? ""))
+        guard name.hasSuffix(diskSuffix), let stem = stem(in: name) else { return nil }
+        return "\(folder)/\(stem.dropLast(9)).kept"
+    }
 
     /// Remembers beside the image that a disk in this folder stands on it.
     package static func note(keeper folder: String, of path: String) {
-        guard path.hasSuffix(diskSuffix), !keepers(of: path).contains(folder) else { return }
         // Whoever can't write here can't remove images either.
-        guard let file = try? Descriptor.open(keepersPath(path), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW) else {
-            return
-        }
-        try? file.writeAll(Array("\(folder)\n".utf8))
+        guard let list = keepersPath(path), !keepers(of: path).contains(folder),
+            let locked = try? HeldDescriptor.locking(list, folderMode: 0o700, waits: { true })
+        else { return }
+        try? locked.file.writeAll(Array("\(folder)\n".utf8))
+        for path in [list, Files.folder(of: list)] { try? Files.sync(path) }
     }
 
-    /// The folders of kept disks that stood on the image once.
-    package static func keepers(of path: String) -> [String] { FileTree().lines(keepersPath(path)).map(String.init) }
+    /// The folders of kept disks that stood on some version of the image once.
+    package static func keepers(of path: String) -> [String] {
+        keepersPath(path).map { FileTree().lines($0).map(String.init) } ?? []
+    }
+
+    /// Of those whose disk is gone, or stands by itself, nobody speaks again.
+    private static func forgetKeepers(_ list: String) {
+        guard let locked = try? HeldDescriptor.locking(list, folderMode: 0o700, waits: { true }) else { return }
+        withExtendedLifetime(locked.file) {
+            let lines = FileTree().lines(list).map(String.init)
+            let left = lines.filter { folder in
+                let record = FileTree().text("\(folder)/machine.json").flatMap { try? JSON(parsing: $0) }
+                return record?["isOverlay"]?.bool == true
+            }
+            if left.isEmpty { unlink(list) }
+            if left.isEmpty || left.count == lines.count { return }
+            let text = left.map { "\($0)\n" }.joined()
+            try? Files.replace(list, Array(text.utf8), mode: 0o600, syncs: true)
+        }
+    }
 
     /// The newest of a source; with a digest, the newest of those that have it.
     func newest(_ stem: String, of source: String, with digest: Digest? = nil) -> Entry? {
@@ -178,7 +201,7 @@ package struct ImageCache {
             guard try file.tryLock() else { throw .busy }
             // The record first: without one it is no image.
             for path in [ImageCache.recordPath(entry.path), entry.path] { try Errno.check { unlink(path) } }
-            unlink(ImageCache.keepersPath(entry.path))
+            ImageCache.keepersPath(entry.path).map(ImageCache.forgetKeepers)
         } catch {
             if error == .busy {
                 throw Failure(
@@ -234,6 +257,8 @@ package struct ImageCache {
             let isFinished = [".disk", ".json"].contains(name[dot...]) && !name.hasSuffix(".part.json")
             if name.hasSuffix(".json.new"), !name.hasSuffix(".part.json.new") {
                 unlink("\(folder)/\(name)")
+            } else if name.hasSuffix(".kept") {
+                ImageCache.forgetKeepers("\(folder)/\(name)")
             } else if isFinished {
                 if !kept.contains(String(name[..<dot])) { unlink("\(folder)/\(name)") }
             } else {
@@ -246,7 +271,7 @@ package struct ImageCache {
     private static func stem(in name: String) -> String? {
         let suffixes = [
             ".part.json.new", ".part.json", ".json.new", ".part", ".new.layer", ".new.text", ".new", ".lock", ".disk",
-            ".json",
+            ".json", ".kept",
         ]
         guard let suffix = suffixes.first(where: name.hasSuffix) else { return nil }
         let stem = name.dropLast(suffix.count)
