@@ -208,6 +208,22 @@ struct CacheTests {
         #expect(outcome.code != 0 && cache.disks.count == 2, "\(outcome)")
     }
 
+    /// Its content and its name are on the disk before it is said that they are.
+    @Test(.enabled(if: Parts.has("strace"), "strace is missing")) func whatIsSaidToBeSyncedIs() throws {
+        let disk = try server.serve("disk.img", mebibytes: 2)
+        let trace = "\(scratch.path)/trace"
+        let words = ["-f", "-y", "-o", trace, "-e", "trace=fsync,fdatasync,rename,renameat2", Parts.snabbvm, "images"]
+        let outcome = try run("strace", words + ["pull", "--cache", cache.path, disk.url])
+        try expectFetched(outcome, disk, in: cache)
+        let calls = try String(contentsOfFile: trace, encoding: .utf8).split(separator: "\n").map(String.init)
+        let named = try #require(calls.firstIndex { $0.contains("rename") && $0.contains(".disk\"") }, "\(calls)")
+        let later = calls[named...]
+        let content = try #require(later.firstIndex { $0.contains("fdatasync") && $0.contains(".disk>") }, "\(calls)")
+        let name = try #require(later.firstIndex { $0.contains("fsync") && $0.contains("<\(cache.path)>") }, "\(calls)")
+        let said = try #require(later.lastIndex { $0.contains("rename") && $0.contains(".json\"") }, "\(calls)")
+        #expect(content < said && name < said, "\(calls)")
+    }
+
     /// The name of what is half here begins those of all versions of it.
     @Test func aPartOfJustThatNameIsMeant() throws {
         let disk = try server.serve("disk.img")

@@ -278,7 +278,8 @@ package final class FetchWorker {
         say(isServing ? .whole : .ready(record.image(at: record.image.path)))
         record.content = try digesting?.wait()
         record.isContentWhole = record.content == nil ? nil : true
-        if withExtendedLifetime(file, { fdatasync(file.raw) }) == 0 { record.boot = nil }
+        let isSynced = withExtendedLifetime(file) { fdatasync(file.raw) == 0 }
+        if isSynced, (try? Files.sync(cache.folder)) != nil { record.boot = nil }
         // It is there and right, whether or not this can be said as well.
         try? cache.write(record, for: record.image.path)
     }
