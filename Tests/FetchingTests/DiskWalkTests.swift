@@ -552,7 +552,8 @@ private struct DiskWalk {
             guard let base = machine.base, machine.content != nil else {
                 return machine.content == nil && access("\(state(machine))/disk.img", F_OK) == 0
             }
-            return machine.secret || found == base
+            // What a crash may have damaged says still what it was.
+            return machine.secret || found == base || !entry.isTrusted
         }
         let outcome = isForced ? try images("rm", "--force", entry.stem) : try images("rm", entry.stem)
         tell(.removed, "\(entry.stem)\(isForced ? " by force" : ""): \(outcome.code)")

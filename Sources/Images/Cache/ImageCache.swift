@@ -160,7 +160,7 @@ package struct ImageCache {
             let lines = FileTree().lines(list).map(String.init)
             let left = lines.filter { folder in
                 let record = FileTree().text("\(folder)/machine.json").flatMap { try? JSON(parsing: $0) }
-                return record?["isOverlay"]?.bool == true
+                return record?["isOverlay"]?.bool == true && access("\(folder)/disk.img", F_OK) == 0
             }
             if left.isEmpty { unlink(list) }
             if left.isEmpty || left.count == lines.count { return }
