@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
@@ -51,6 +52,20 @@ void clinux_release_unused(void) {
 }
 
 int clinux_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
+
+int clinux_sealed_copy(int fd) {
+    int copy = memfd_create("snabbvm-copy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (copy < 0) return -1;
+    ssize_t count;
+    while ((count = sendfile(copy, fd, NULL, 1 << 30)) > 0) {}
+    if (count == 0 && fchmod(copy, 0444) == 0 &&
+        fcntl(copy, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0)
+        return copy;
+    int error = errno;
+    close(copy);
+    errno = error;
+    return -1;
+}
 
 int clinux_adopt_orphans(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }

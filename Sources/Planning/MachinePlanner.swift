@@ -39,29 +39,36 @@ package struct MachinePlanner {
             throw Failure(
                 .network, "listen on", "\(taken.address)", taken.why, remedy: "choose another with --vnc or --publish")
         }
-        let user = qemuUser(accelerator.decision)
+        let rights = try rights(accelerator.decision, memory.decision.size)
+        let user = rights.decision.user
         let own = try DiskPlanner(
-            arguments: arguments, facts: facts, findings: findings, qemuImg: qemuImg, uuid: uuid, user: user.decision
+            arguments: arguments, facts: facts, findings: findings, qemuImg: qemuImg, uuid: uuid, user: user
         ).plan()
-        let nics = try NetworkPlanner.plan(arguments, facts, findings, wishes, uuid: uuid, user: user.decision)
-        let passt = passt(nics.decision, user.decision)
+        let nics = try NetworkPlanner.plan(arguments, facts, findings, wishes, uuid: uuid, user: user)
+        let passt = passt(nics.decision, user)
         let seed = try SeedPlanner.plan(arguments, facts, findings, nics.decision, uuid: uuid)
         let ports = try PortPlanner.plan(
             arguments, facts, findings, uuid: uuid, after: nics.decision.count, memory: memory.decision,
-            user: user.decision)
-        let consoles = consoles(ports: ports.decision.ports.map(\.name), user: user.decision)
+            user: user)
+        let consoles = consoles(ports: ports.decision.ports.map(\.name), user: user)
         let disks = own.decision + [seed.decision].compactMap(\.self)
         let words = QEMUArguments(
             arguments, facts, wishes, findings, uuid: uuid, accelerator: accelerator.decision,
             memory: memory.decision, disks: disks, guestNICs: nics.decision, ports: ports.decision.ports)
         let notes = [
             accelerator.notes, memory.notes, processorNotes, findings.seed.warnings, vncNotes, own.notes, nics.notes,
-            ports.notes, consoles.notes, user.notes,
+            ports.notes, consoles.notes, rights.notes,
         ].flatMap(\.self)
         let effects = [
             folderEffects, own.effects, passt?.effects ?? [], seed.effects, nics.effects, ports.effects,
             consoles.effects,
         ].flatMap(\.self)
+        var qemu = Command(
+            program: qemuProgram, arguments: words.words,
+            environment: ["LC_ALL": "C.UTF-8", "TERM": "screen-256color", "HOME": "/nonexistent"], files: words.files,
+            user: user, cpus: ports.decision.layout?.machineCPUs ?? [])
+        (qemu.devices, qemu.lockedMemory) = (rights.decision.devices, rights.decision.lockedMemory)
+        qemu.mayBindLowPorts = rights.decision.mayBindLowPorts
         return Plan(
             name: arguments.name, uuid: uuid, folders: folders, notes: notes, accelerator: accelerator.decision,
             memory: memory.decision, cpus: arguments.cpus, firmware: arguments.firmware, disks: disks,
@@ -69,11 +76,7 @@ package struct MachinePlanner {
             sshPort: passt?.decision, ports: ports.decision.ports, portRequests: arguments.ports,
             portsFile: findings.portsFile, layout: ports.decision.layout, effects: effects,
             services: ports.services + (passt?.services ?? []) + nics.services + consoles.services,
-            qemu: Command(
-                program: qemuProgram, arguments: words.words,
-                environment: ["LC_ALL": "C.UTF-8", "TERM": "screen-256color", "HOME": "/nonexistent"],
-                files: words.files, user: user.decision, cpus: ports.decision.layout?.machineCPUs ?? []),
-            stopTimeout: arguments.stopTimeout)
+            qemu: qemu, stopTimeout: arguments.stopTimeout)
     }
 
     private var folderEffects: [Effect] {
@@ -117,28 +120,64 @@ package struct MachinePlanner {
             services: [.windows(tmux, folders, owner)])
     }
 
-    /// As whom QEMU runs: without rights, unless what it needs is only for root. nil for the launcher's own user.
-    private func qemuUser(_ accelerator: AcceleratorChoice) -> PlanPart<User?> {
-        guard var user = facts.privileges.qemuUser else { return PlanPart(decision: nil) }
-        let privateFile = findings.privateFiles.first.map { "\($0) is not for others to read" }
-        let why = privateFile ?? "a port, /dev/kvm or /dev/vfio is root's"
-        let asRoot = PlanPart<User?>(decision: nil, notes: ["QEMU runs as root, since \(why)"])
-        if findings.ports.contains(where: { $0.settings.usedEngine.needsRoot }) { return asRoot }
-        // What is root's own is open to root without any right, too.
-        if user.uid != 0 {
-            if !findings.privateFiles.isEmpty { return asRoot }
-            if accelerator == .kvm, !facts.kvm.forAnyone {
-                guard let group = facts.kvm.group else { return asRoot }
-                user.groups.append(group)
+    /// As whom QEMU runs, and what it has beside its open files.
+    private struct Rights {
+        var user: User?
+        var mayBindLowPorts = false
+        var devices: [String] = []
+        var lockedMemory: UInt64 = 0
+    }
+
+    /// Whatever it needs, it has no right beyond those of an ordinary user: but for one, which is no use to root.
+    private func rights(_ accelerator: AcceleratorChoice, _ memory: ByteCount) throws(Failure) -> PlanPart<Rights> {
+        guard let user = facts.privileges.qemuUser else { return PlanPart(decision: Rights()) }
+        var rights = Rights(user: user)
+        var notes = findings.privateFiles.map { "\($0) is not for others to read: QEMU has a copy of it in memory" }
+        if user.uid != 0, accelerator == .kvm, !facts.kvm.forAnyone {
+            if let group = facts.kvm.group {
+                rights.user?.groups.append(group)
+            } else {
+                rights.devices.append("/dev/kvm")
             }
         }
+        let guestsOwn = findings.ports.filter { $0.settings.usedEngine.isTheGuests }
+        if !guestsOwn.isEmpty {
+            // All of the guest's memory, and what QEMU has beside.
+            rights.lockedMemory = memory.bytes + ByteCount.mebibytes(1024).bytes
+            if rights.lockedMemory > facts.privileges.lockableMemory ?? .max {
+                try needs([.sysResource], to: "keep the machine's memory in place")
+            }
+            let sources = guestsOwn.map(\.source)
+            let nics = (facts.nics ?? []).filter { sources.contains(.pci($0.address)) }
+            let groups = Set(nics.compactMap(\.iommuGroup)).sorted()
+            if user.uid != 0 { rights.devices += ["/dev/vfio/vfio"] + groups.map { "/dev/vfio/\($0)" } }
+        }
+        if let device = rights.devices.first { try needs([.mknod, .sysAdmin], to: "let QEMU open \(device)") }
         // Where passt has the ports, none of them is a low one.
         let first = facts.privileges.firstUnprivilegedPort
-        if wishes.listeners.contains(where: { $0.address.port < first }) { return asRoot }
-        if user.uid != 0 || facts.privileges.capabilities == 0 { return PlanPart(decision: user) }
-        let rights = HostFacts.Privileges.namesToRunOthers
-        return PlanPart(
-            decision: user, notes: ["QEMU runs as root, though without any right: with \(rights) it would be nobody"])
+        if let low = wishes.listeners.first(where: { $0.address.port < first })?.address {
+            if user.uid == 0 {
+                throw Failure(
+                    .host, "listen on", "\(low)", "QEMU is root here without any right, and that takes one",
+                    remedy: "choose a port from \(first) on, or another --qemu-user")
+            }
+            try needs([.netBindService], to: "let QEMU listen on \(low)")
+            rights.mayBindLowPorts = true
+        }
+        if user.uid == 0, !facts.privileges.canRunOthers, facts.privileges.capabilities != 0 {
+            let names = HostFacts.Privileges.namesToRunOthers
+            notes.append("QEMU runs as root, though without any right: with \(names) it would be nobody")
+        }
+        return PlanPart(decision: rights, notes: notes)
+    }
+
+    private func needs(_ capabilities: [HostFacts.Privileges.Capability], to purpose: String) throws(Failure) {
+        let missing = capabilities.filter { !facts.privileges.has($0) }.map(\.name)
+        if missing.isEmpty { return }
+        throw Failure(
+            .host, "start", "machine \(arguments.name)",
+            "to \(purpose) takes the right \(missing.joined(separator: " and "))",
+            remedy: facts.privileges.inContainer ? "docker run with --cap-add for each" : "run it as root")
     }
 
     /// nil where passt has nothing to do; the decision is the port that leads to the guest's SSH server, where none was

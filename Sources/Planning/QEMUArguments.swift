@@ -31,8 +31,8 @@ struct QEMUArguments {
         addDisks(disks, on: arguments.diskBus, secret: findings.secretFile == nil ? nil : folders.secret)
         add("-device", "virtio-rng-pci")
         if let kernel = findings.kernel {
-            add("-kernel", kernel)
-            if let initrd = findings.initrd { add("-initrd", initrd) }
+            add("-kernel", copy(kernel))
+            if let initrd = findings.initrd { add("-initrd", copy(initrd)) }
             if let append = arguments.append { add("-append", append) }
         }
         words += arguments.qemuArguments
@@ -155,6 +155,12 @@ struct QEMUArguments {
         let number = passOpen(path, writable: writable)
         add("-add-fd", "fd=\(number),set=\(number)")
         return "/dev/fdset/\(number)"
+    }
+
+    /// What QEMU opens by a name of its own.
+    private mutating func copy(_ path: String) -> String {
+        files.append(Command.File(path: path, isCopied: true))
+        return "/proc/self/fd/\(Int(Command.firstFile) + files.count - 1)"
     }
 
     /// A file or a device that is only read; or, at the socket where it is served, an image that is still coming. If

@@ -27,6 +27,11 @@ extension Command {
             let opened = clinux_open(file.path, (file.writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY, 0)
             if opened < 0 { throw Failure(.image, "open", file.path, Errno.last) }
             descriptors.append(opened)
+            if !file.isCopied { continue }
+            let copy = clinux_sealed_copy(opened)
+            if copy < 0 { throw Failure(.host, "copy", file.path, Errno.last, remedy: "it needs memory of its size") }
+            close(opened)
+            descriptors[descriptors.count - 1] = copy
         }
         let pid = try spawn(descriptors, terminal, kind: kind)
         loop.onExit(of: pid, do: onExit)
@@ -45,6 +50,11 @@ extension Command {
         request.death_signal = terminal == .shared ? 0 : SIGKILL
         request.address_space = addressSpace
         request.cpu_seconds = cpuSeconds
+        request.locked_memory = lockedMemory
+        let places = CStrings(devices.indices.map { "\(CLINUX_DEVICE_FOLDER)/\($0)" })
+        let devices = CStrings(devices)
+        (request.devices, request.device_places) = (devices.constants, places.constants)
+        request.device_count = Int32(self.devices.count)
         var error: Int32 = 0
         var step: UnsafePointer<CChar>?
         let groups = user?.groups ?? []
@@ -52,6 +62,7 @@ extension Command {
         if let user {
             request.drop_rights = true
             request.change_user = user.uid != geteuid()
+            request.may_bind = mayBindLowPorts
             request.uid = user.uid
             request.gid = user.gid
         }
@@ -95,6 +106,11 @@ extension Command {
 package final class CStrings {
     package let pointer: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
     private let count: Int
+
+    /// For who only reads them.
+    var constants: UnsafePointer<UnsafePointer<CChar>?> {
+        UnsafeRawPointer(pointer).assumingMemoryBound(to: UnsafePointer<CChar>?.self)
+    }
 
     package init(_ strings: [String]) {
         count = strings.count

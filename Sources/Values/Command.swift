@@ -3,10 +3,13 @@ package struct Command: Codable, Equatable {
     package struct File: Codable, Equatable {
         package var path: String
         package var writable = false
+        /// A copy in memory that nobody can change, and that can be opened again by its number.
+        package var isCopied = false
 
-        package init(path: String, writable: Bool = false) {
+        package init(path: String, writable: Bool = false, isCopied: Bool = false) {
             self.path = path
             self.writable = writable
+            self.isCopied = isCopied
         }
     }
 
@@ -15,6 +18,12 @@ package struct Command: Codable, Equatable {
     package var environment: [String: String] = [:]
     package var files: [File] = []
     package var user: User?
+    /// The one right that a program can be left, though root never is: to listen on ports below 1024.
+    package var mayBindLowPorts = false
+    /// Device files that are the user's own for this program, in a view of the file system of its own.
+    package var devices: [String] = []
+    /// How much memory it may keep in place, where that is more than anybody may.
+    package var lockedMemory: UInt64 = 0
     /// The processors that it may use; none for all of them.
     package var cpus: [Int] = []
     /// For programs that read what others made: a limit on memory and processor time.
@@ -38,11 +47,18 @@ package struct Command: Codable, Equatable {
     /// As it would be typed. The shell opens the files before the user is changed, as `start` does.
     package var shellText: String {
         var words = environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.shellQuoted)" }
+        if lockedMemory > 0 { words.append("prlimit --memlock=\(lockedMemory)") }
+        if let user, !devices.isEmpty {
+            words.append("unshare --mount sh -ec \(Command.deviceScript(devices, user).shellQuoted) sh")
+        }
         // Without its rights, who can't change the user can't be shown in a shell's words.
         if let user, user.uid != 0 {
             let groups = user.groups.map(String.init).joined(separator: ",")
             words += ["setpriv", "--reuid", "\(user.uid)", "--regid", "\(user.gid)"]
             words += groups.isEmpty ? ["--clear-groups"] : ["--groups", groups]
+            if mayBindLowPorts {
+                words += ["inh-caps", "ambient-caps", "bounding-set"].map { "--\($0)=-all,+net_bind_service" }
+            }
         }
         if !cpus.isEmpty { words += ["taskset", "-c", cpus.ranges] }
         words += ([program] + arguments).map(\.shellQuoted)
@@ -50,6 +66,17 @@ package struct Command: Codable, Equatable {
             words.append("\(Int(Command.firstFile) + index)\(file.writable ? "<>" : "<")\(file.path.shellQuoted)")
         }
         return words.joined(separator: " ")
+    }
+
+    /// The same as is done between fork and exec.
+    private static func deviceScript(_ devices: [String], _ user: User) -> String {
+        let made = devices.enumerated().map { index, path in
+            """
+            mknod -m 600 /sys/\(index) c $(stat -c '0x%t 0x%T' \(path.shellQuoted)); chown \(user.uid):\(user.gid) /sys/\(index)
+            mount --bind /sys/\(index) \(path.shellQuoted)
+            """
+        }
+        return "mount -t tmpfs none /sys\n\(made.joined(separator: "\n"))\numount -l /sys\nexec \"$@\""
     }
 
     package var name: String { String(program.split(separator: "/").last ?? "") }

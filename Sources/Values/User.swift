@@ -4,6 +4,8 @@ package struct User: Codable, Equatable {
     package var gid: UInt32
     package var groups: [UInt32] = []
 
+    package static let root = User(uid: 0, gid: 0)
+
     package init(uid: UInt32, gid: UInt32, groups: [UInt32] = []) {
         self.uid = uid
         self.gid = gid

@@ -316,18 +316,44 @@ struct LaunchTests {
         expectNothingLeft(scratch)
     }
 
-    @Test(.enabled(if: Parts.isRoot, "only root can give rights away"))
-    func qemuHasNoRights() throws {
-        let machine = try quick()
-        #expect(machine.isStarted())
+    /// For each of these it was once root, with all that root may do.
+    @Test(
+        .enabled(if: Parts.isRoot && Parts.has("unshare", "ip", "sysctl"), "only root can give rights away"),
+        arguments: ["nothing", "a private kernel", "a low port", "--qemu-user root"])
+    func qemuHasNoRights(_ need: String) throws {
+        var words = TestMachine.kernel + ["--net", "user", "--user-net", "slirp"]
+        let (kernel, initrd) = (scratch.file("private/k", ""), scratch.file("private/i", ""))
+        if need == "a private kernel" {
+            for (place, path) in [(1, kernel), (3, initrd)] {
+                try Data(contentsOf: URL(fileURLWithPath: words[place])).write(to: URL(fileURLWithPath: path))
+                words[place] = path
+                chmod(path, 0o600)
+            }
+            chmod("\(scratch.path)/private", 0o700)
+        }
+        if need == "a low port" { words += ["--publish", "127.0.0.1:80:80"] }
+        if need == "--qemu-user root" { words += ["--qemu-user", "root"] }
+        let setUp = "ip link set lo up; sysctl -qw net.ipv4.ip_unprivileged_port_start=1024; exec \"$@\""
+        let machine = try TestMachine(words, in: scratch, wrapper: ["unshare", "--net", "sh", "-ec", setUp, "sh"])
+        try #require(machine.isUp(), "\(machine.errors)\n\(machine.output.suffix(500))")
         let pid = try #require(try machine.status()["pid"]?.integer)
         let status = try #require(FileTree().text("/proc/\(pid)/status"))
-        #expect(status.contains("Uid:\t65534\t65534\t65534\t65534"))
-        #expect(status.contains("CapEff:\t0000000000000000"))
+        let uid = need == "--qemu-user root" ? 0 : 65534
+        #expect(status.contains("Uid:\t\(uid)\t\(uid)\t\(uid)\t\(uid)\n"), "\(status)")
+        let rights = need == "a low port" ? "0000000000000400" : "0000000000000000"
+        for kind in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            #expect(status.contains("\(kind):\t\(rights)\n"), "\(status)")
+        }
         #expect(status.contains("Seccomp:\t2"))
         #expect(status.contains("NoNewPrivs:\t1"))
-        #expect(!status.contains("Groups:\t0"))
+        #expect(status.contains("Groups:\t \n") || uid == 0 && !status.contains("Groups:\t0"), "\(status)")
+        if need == "a low port" {
+            let page = try run("nsenter", ["-t", "\(pid)", "-n", "curl", "-s", "--max-time", "60", "127.0.0.1"])
+            #expect(page.output.contains("<title>demo"), "\(page)")
+        }
         #expect(try machine.ask("stop", "--now").code == 0)
+        #expect(machine.code() == 0)
+        expectNothingLeft(scratch)
     }
 
     /// Root of a container that lacks rights can't make QEMU another user, and leaves it none of those that are there.

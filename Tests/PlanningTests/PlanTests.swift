@@ -165,14 +165,57 @@ import Testing
 
     @Test func runsQEMUWithoutRightsUnlessItNeedsThem() throws {
         #expect(try Samples.plan().qemu.user?.uid == 65534)
-        #expect(try Samples.plan("--publish", "80:80", "x").qemu.user == nil)
-        #expect(try Samples.plan("--publish", "8080:80", "x").qemu.user != nil)
+        #expect(try Samples.plan("--publish", "8080:80", "x").qemu.mayBindLowPorts == false)
         let plan = try Samples.plan("--kernel", "/root/k", "x") {
             $0.kernel = "/root/k"
             $0.privateFiles = ["/root/k"]
         }
-        #expect(plan.qemu.user == nil)
+        #expect(plan.qemu.user?.uid == 65534)
         #expect(plan.notes.contains { $0.contains("/root/k") })
+        #expect(plan.qemu.files.contains(Command.File(path: "/root/k", isCopied: true)))
+    }
+
+    /// Each thing for which QEMU was once root with all of its rights, on each host, alone and together.
+    @Test func qemuNeverHasARightThatItDoesNotNeed() throws {
+        let needs: [(words: [String], change: (inout Findings) -> Void)] = [
+            ([], { _ in }), (["--publish", "80:80"], { _ in }), (["--publish", "53:53/udp"], { _ in }),
+            (["--kernel", "/root/k"], { ($0.kernel, $0.privateFiles) = ("/root/k", ["/root/k"]) }),
+            (
+                ["--kernel", "/root/k", "--initrd", "/root/i", "--publish", "443:443"],
+                { ($0.kernel, $0.initrd, $0.privateFiles) = ("/root/k", "/root/i", ["/root/k", "/root/i"]) }
+            ),
+        ]
+        let users = [User(uid: 65534, gid: 65534), .root, User(uid: 1000, gid: 1000, groups: [4])]
+        var (plans, refusals) = (0, 0)
+        for kvm in [nil, UInt32?.some(108), .some(0)] {
+            // All, none, one, and those that Docker gives.
+            for rights in [UInt64.max, 0, 1 << 10, 0xa804_25fb] {
+                for user in users {
+                    for need in needs {
+                        for accelerator in ["tcg", "auto"] {
+                            var facts = Samples.facts
+                            (facts.kvm.group, facts.kvm.forAnyone) = (kvm, kvm == 0)
+                            (facts.privileges.capabilities, facts.privileges.qemuUser) = (rights, user)
+                            let words = ["--accel", accelerator, "--user-net", "slirp"] + need.words + ["x"]
+                            do {
+                                let plan = try Samples.plan(words, facts: facts, change: need.change)
+                                plans += 1
+                                let qemu = plan.qemu
+                                #expect(qemu.user != nil, "\(words)")
+                                #expect(!qemu.mayBindLowPorts || qemu.user?.uid != 0, "\(words)")
+                                let isLow = ["80:80", "443:443", "53:53/udp"].contains { words.contains($0) }
+                                #expect(qemu.mayBindLowPorts == isLow, "\(words)")
+                            } catch let error as Failure {
+                                refusals += 1
+                                #expect(error.kind == .host && error.remedy != nil, "\(error.line)")
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        print("QEMU's rights: \(plans) plans and \(refusals) refusals")
+        #expect(plans > 200 && refusals > 20)
     }
 
     @Test func listensWhereItShould() throws {

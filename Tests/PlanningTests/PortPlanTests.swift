@@ -88,7 +88,10 @@ import Testing
             $0.iommu = .init(units: [], groups: [.init(number: 7, type: "DMA", devices: ["0000:05:00.0"])])
         }
         #expect(plan.qemu.arguments.contains { $0.hasPrefix("vfio-pci,id=nic-xe0,host=0000:05:00.0") })
-        #expect(plan.services.allSatisfy { $0.role != .port } && plan.ports[0].mac == nil && plan.qemu.user == nil)
+        #expect(plan.services.allSatisfy { $0.role != .port } && plan.ports[0].mac == nil)
+        // The group's device is its own in its view of the files, and the machine's memory stays in place.
+        #expect(plan.qemu.user?.uid == 65534 && plan.qemu.devices == ["/dev/vfio/vfio", "/dev/vfio/7"])
+        #expect(plan.qemu.lockedMemory > plan.memory.size.bytes && !plan.qemu.mayBindLowPorts)
         #expect(
             plan.effects.contains { if case .bind(let binding) = $0 { binding.driver == "vfio-pci" } else { false } })
     }

@@ -108,6 +108,12 @@ enum Samples {
     static func plan(
         _ words: String..., facts: HostFacts = facts, change: (inout Findings) -> Void = { _ in }
     ) throws -> Plan {
+        try plan(words, facts: facts, change: change)
+    }
+
+    static func plan(
+        _ words: [String], facts: HostFacts = facts, change: (inout Findings) -> Void = { _ in }
+    ) throws -> Plan {
         let arguments = try Parser.parse(words.isEmpty ? ["/u/disk.qcow2"] : words, environment: [:])
         var findings = Findings(folders: MachinePaths(arguments, uid: 0))
         findings.image = arguments.image == nil ? nil : image

@@ -72,6 +72,38 @@ import Testing
         #expect(try finish(command) == "content\nit's $5\n")
     }
 
+    /// One right, and a device that is its own, neither of which anybody else has from it; pasted as well.
+    @Test(
+        .enabled(
+            if: Parts.isRoot && Parts.has("setpriv", "unshare", "prlimit"), "only root has rights and devices to give"))
+    func givesARightAndADevice() throws {
+        let script = "grep Cap /proc/self/status; stat -c %u:%a /dev/full; ls -d /sys/class; ulimit -l"
+        var command = Command(program: "/bin/sh", arguments: ["-c", script], user: User(uid: 12345, gid: 23456))
+        (command.mayBindLowPorts, command.devices, command.lockedMemory) = (true, ["/dev/full"], 1 << 20)
+        let sets = ["Inh", "Prm", "Eff", "Bnd", "Amb"].map { "Cap\($0):\t0000000000000400\n" }.joined()
+        let expected = sets + "12345:600\n/sys/class\n1024\n"
+        #expect(try finish(command) == expected)
+        #expect(try run("/bin/sh", ["-c", command.shellText]).output == expected)
+        #expect(try Files.status("/dev/full").st_uid != 12345)
+        (command.mayBindLowPorts, command.user) = (false, .root)
+        #expect(try finish(command).hasPrefix(sets.replacingOccurrences(of: "400", with: "000")))
+    }
+
+    /// What it opens again by its number, though the file is nobody else's.
+    @Test(.enabled(if: Parts.isRoot, "only root has files that are closed to others"))
+    func givesACopyThatNobodyCanChange() throws {
+        let scratch = Scratch()
+        let path = scratch.file("secret", "content\n")
+        chmod(path, 0o600)
+        let script = "cat /proc/self/fd/3; echo more >>/proc/self/fd/3 || echo refused"
+        var command = Command(program: "/bin/sh", arguments: ["-c", script], user: User(uid: 12345, gid: 23456))
+        command.files = [.init(path: path, isCopied: true)]
+        #expect(try finish(command) == "content\nrefused\n")
+        command.user = .root
+        #expect(try finish(command) == "content\nrefused\n")
+        #expect(try Files.read(path, limit: 100) == Array("content\n".utf8))
+    }
+
     /// The launcher's settings may name secrets.
     @Test func keepsItsSettingsToItself() throws {
         setenv("SNABBVM_SECRET_FILE", "x", 1)

@@ -30,6 +30,10 @@ int clinux_rename_new(const char *old_path, const char *new_path);
 void clinux_release_unused(void);
 /// A file in memory, without a name that others could open it by.
 int clinux_memory_file(const char *name);
+/// The rest of a file in memory: whoever is given it can read it, open it anew, and never change it.
+int clinux_sealed_copy(int fd);
+/// Where a child puts its devices first: a folder that is always there.
+#define CLINUX_DEVICE_FOLDER "/sys"
 
 /// Orphaned descendants become this process's children, as they become those of a container's first process.
 int clinux_adopt_orphans(void);
@@ -83,6 +87,7 @@ struct clinux_spawn {
     bool controlling_terminal;  // descriptor 0 is the session's terminal
     int death_signal;           // sent when the parent dies; 0 for none
     bool drop_rights;  // no capability is left, whoever it runs as
+    bool may_bind;     // but that to listen on ports below 1024
     bool change_user;
     uid_t uid;
     gid_t gid;
@@ -90,7 +95,11 @@ struct clinux_spawn {
     int group_count;
     const int *cpus;  // the processors that it may use; none for all
     int cpu_count;
+    const char *const *devices;  // files that are replaced by the user's own, each made at its place first
+    const char *const *device_places;
+    int device_count;
     uint64_t address_space;  // bytes; 0 for no limit
+    uint64_t locked_memory;
     uint64_t cpu_seconds;    // 0 for no limit
 };
 

@@ -123,9 +123,13 @@ extension HostFacts.Privileges {
         let effective = FileTree.fields(tree.lines("/proc/self/status"))["CapEff"]
         capabilities = effective.flatMap { UInt64($0, radix: 16) } ?? 0
         firstUnprivilegedPort = tree.number("/proc/sys/net/ipv4/ip_unprivileged_port_start") ?? firstUnprivilegedPort
+        // "Max locked memory         8388608              8388608              bytes"
+        let locked = tree.lines("/proc/self/limits").first { $0.hasPrefix("Max locked memory") }
+        lockableMemory = locked?.split(separator: " ").dropFirst(4).first.flatMap { UInt64($0) }
         hasTun = access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0
-        guard uid == 0, let user = try User.named(name, in: tree) else { return }
-        if !canRunOthers, name != Arguments().qemuUser {
+        if uid != 0 { return }
+        let user = try User.named(name, in: tree)
+        if !canRunOthers, user != .root, name != Arguments().qemuUser {
             throw Failure(
                 .host, "run QEMU as", name, "that needs the rights \(Self.namesToRunOthers)",
                 remedy: inContainer ? "docker run with --cap-add for each, or without --cap-drop" : nil)
@@ -136,16 +140,15 @@ extension HostFacts.Privileges {
 }
 
 extension User {
-    /// nil for root: then nothing changes.
-    static func named(_ name: String, in tree: FileTree) throws(Failure) -> User? {
+    static func named(_ name: String, in tree: FileTree) throws(Failure) -> User {
         for line in tree.lines("/etc/passwd") {
             let fields = line.split(separator: ":", omittingEmptySubsequences: false)
             guard fields.count > 3, fields[0] == name || fields[2] == name,
                 let uid = UInt32(fields[2]), let gid = UInt32(fields[3])
             else { continue }
-            return uid == 0 ? nil : User(uid: uid, gid: gid)
+            return User(uid: uid, gid: gid)
         }
-        if let uid = UInt32(name) { return uid == 0 ? nil : User(uid: uid, gid: uid) }
+        if let uid = UInt32(name) { return User(uid: uid, gid: uid) }
         throw Failure(.usage, "run QEMU as", "'\(name)'", "no such user", remedy: "choose another with --qemu-user")
     }
 }

@@ -70,7 +70,7 @@ extension HostFacts.Link {
         // Not from /sys, which can be that of another network.
         if let details = json["linkinfo"]?["info_data"], kind == "tun", details["type"]?.string == "tap" {
             let owner = details["user"].map { $0.string ?? $0.text }
-            tap = Tap(owner: owner.flatMap { UInt32($0) ?? (try? User.named($0, in: tree)).map { $0?.uid ?? 0 } })
+            tap = Tap(owner: owner.flatMap { UInt32($0) ?? (try? User.named($0, in: tree)).map(\.uid) })
             tap?.hasGroup = details["group"] != nil
             tap?.isMultiQueue = details["multi_queue"]?.bool == true
         }

@@ -12,6 +12,8 @@ extension HostFacts.Privileges {
         package static let netAdmin = Capability(name: "NET_ADMIN", bit: 12)
         package static let netRaw = Capability(name: "NET_RAW", bit: 13)
         package static let sysAdmin = Capability(name: "SYS_ADMIN", bit: 21)
+        package static let sysResource = Capability(name: "SYS_RESOURCE", bit: 24)
+        package static let mknod = Capability(name: "MKNOD", bit: 27)
     }
 
     package func has(_ capability: Capability) -> Bool { capabilities >> capability.bit & 1 == 1 }

@@ -88,9 +88,11 @@ package struct HostFacts: Codable, Equatable {
         /// Below this port number only root may listen.
         package var firstUnprivilegedPort = 1024
         package var capabilities: UInt64 = 0
+        /// How much memory anybody may keep in place; nil for all.
+        package var lockableMemory: UInt64?
         /// Whether /dev/net/tun opens, without which there are no taps.
         package var hasTun = true
-        /// As which QEMU is to run, when it is not to have the rights of who started us.
+        /// As which QEMU is to run, where the launcher is root; otherwise as who started it, who has no rights.
         package var qemuUser: User?
 
         package init(uid: UInt32) { self.uid = uid }

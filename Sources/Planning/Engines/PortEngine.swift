@@ -32,8 +32,8 @@ package protocol PortEngine: Sendable {
 
     /// How QEMU is told of the port.
     func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String]
-    /// Whether QEMU needs root's rights for it.
-    var needsRoot: Bool { get }
+    /// Whether QEMU has the device itself.
+    var isTheGuests: Bool { get }
 }
 
 extension PortEngine {
@@ -42,7 +42,7 @@ extension PortEngine {
     package func settings(of port: PortPlan) -> JSON? { nil }
     package func hugepages(for port: PortPlan) -> Int { 0 }
     package var hasMultiQueueTaps: Bool { false }
-    package var needsRoot: Bool { false }
+    package var isTheGuests: Bool { false }
 
     package func qemuWords(for port: PortPlan, accelerator: AcceleratorChoice) -> [String] {
         let queues = port.settings.queues ?? 1

@@ -6,8 +6,7 @@ struct VFIOEngine: PortEngine {
     let name = EngineName.vfio
     let keys: Set<String> = ["engine", "name"]
     let limits = "the machine has the device itself, and sets it up as it likes"
-    /// The group's device file is root's, and so is the right to keep the machine's memory in place.
-    let needsRoot = true
+    let isTheGuests = true
     let supported = "any PCI device with an IOMMU group of its own"
 
     func driver(for device: PortDevice, _ settings: PortSettings) -> String? {
