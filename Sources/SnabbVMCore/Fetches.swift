@@ -30,6 +30,7 @@ struct Fetches {
         }
         if let cdrom { brought.cdrom = try ImageFetch(cdrom, loop: loop, log: log).wait() }
         guard var image else { return (brought, nil) }
+        if let record = found.record, record.isOverlay { image.keptVersion = record.image?.version }
         if arguments.lazy { try makeLazy(&image, found.folders, ledger) }
         let fetch = try ImageFetch(image, loop: loop, log: log)
         brought.image = try fetch.wait()

@@ -16,7 +16,7 @@ import Testing
 @Suite(
     "A walk over disks",
     .enabled(if: WebServer.canRun && Parts.hasDemo, "python3, curl, QEMU, xorriso or the demo machine is missing"),
-    .enabled(if: Parts.isRoot && Parts.has("qemu-io"), "there is no root, or no qemu-io"))
+    .enabled(if: Parts.isRoot && Parts.has("qemu-io", "setpriv"), "there is no root, or no qemu-io or setpriv"))
 struct DiskWalkTests {
     private static func setting(_ name: String) -> Int? {
         ProcessInfo.processInfo.environment[name].flatMap { Int($0) }

@@ -178,6 +178,17 @@ struct KeptDiskTests {
         #expect(cache.names == [])
     }
 
+    /// Of what has just another date only the digest can tell, and that takes all of it.
+    @Test func aFileThatWasTouchedIsTheSame() throws {
+        let image = try server.serve("disk.img", mebibytes: 2)
+        try expectStarts(image.url)
+        #expect(try cache.images("rm", "--force", "--all").code == 0)
+        utimes(image.path, [timeval(tv_sec: 1_000_000_000, tv_usec: 0), timeval(tv_sec: 1_000_000_000, tv_usec: 0)])
+        let outcome = try start(["--state", state, "--lazy", image.url])
+        #expect(outcome.code == FailureKind.qemu.rawValue, "\(outcome)")
+        #expect(outcome.errors.contains("only all of it can tell"), "\(outcome)")
+    }
+
     // MARK: The disk's own command
 
     private func disk(_ verb: String, _ words: String...) throws -> Outcome {

@@ -90,6 +90,9 @@ extension FetchWorker {
         }
         let validators = head.validators
         if validators.condition == nil { return refuse("its server does not say when the file is changed") }
+        if let kept = self.request.keptVersion, kept != validators.version {
+            return refuse("whether it is still what the kept disk stands on only all of it can tell")
+        }
         return (validators, Array(bytes.prefix(Int(min(total, range.range.upperBound)))))
     }
 

@@ -24,6 +24,8 @@ package struct FetchRequest: Codable, Equatable {
     /// Where a machine is to read the image before it is all here.
     package var lazySocket: String?
     package var lazyOwner: User?
+    /// What the server said of the image that a kept disk stands on.
+    package var keptVersion: String?
     /// What a machine already runs on: an earlier process of this kind has died.
     var continued: DiskImage?
     /// Who unpacks.
