@@ -51,8 +51,8 @@ package struct MachinePaths: Codable, Equatable {
     package var servedImage: String { "\(run)/image" }
     /// A passphrase, for QEMU's user alone.
     package var secret: String { "\(run)/secret" }
-    /// A pair of pipes NAME.in and NAME.out, as QEMU's `pipe` back end wants them.
-    package func pipe(_ name: String) -> String { "\(run)/\(name)" }
+    /// Where QEMU would have the sockets that it is given without a name, were it started by hand.
+    package var sockets: String { "\(run)/qemu" }
 
     /// Each port's socket: QEMU makes them.
     package var ports: String { "\(run)/ports" }

@@ -50,7 +50,7 @@ package struct MachinePlanner {
         let ports = try PortPlanner.plan(
             arguments, facts, findings, uuid: uuid, after: nics.decision.count, memory: memory.decision,
             user: user)
-        let consoles = consoles(ports: ports.decision.ports.map(\.name), user: user)
+        let consoles = consoles(ports: ports.decision.ports.map(\.name))
         let disks = own.decision + [seed.decision].compactMap(\.self)
         let words = QEMUArguments(
             arguments, facts, wishes, findings, uuid: uuid, accelerator: accelerator.decision,
@@ -67,6 +67,7 @@ package struct MachinePlanner {
             program: qemuProgram, arguments: words.words,
             environment: ["LC_ALL": "C.UTF-8", "TERM": "screen-256color", "HOME": "/nonexistent"], files: words.files,
             user: user, cpus: ports.decision.layout?.machineCPUs ?? [])
+        qemu.sockets = Plan.sockets.map { "\(folders.sockets)/\($0)" }
         (qemu.devices, qemu.lockedMemory) = (rights.decision.devices, rights.decision.lockedMemory)
         qemu.mayBindLowPorts = rights.decision.mayBindLowPorts
         return Plan(
@@ -104,19 +105,16 @@ package struct MachinePlanner {
         return ["VNC on \(address) has no password; give one with --vnc-password-file"]
     }
 
-    private func consoles(ports: [String], user: User?) -> PlanPart<Void> {
-        let pipes = Plan.pipes.flatMap { name in
-            ["in", "out"].map { Effect.pipe(path: "\(folders.pipe(name)).\($0)", owner: user) }
-        }
+    private func consoles(ports: [String]) -> PlanPart<Void> {
         guard let tmux = facts.tools.tmux else {
             let note = "no tmux, so the machine's screen can only be seen by VNC (apt-get install tmux)"
-            return PlanPart(decision: (), effects: pipes, notes: [note])
+            return PlanPart(decision: (), notes: [note])
         }
         let settings = FileContent(TmuxSettings(arguments, findings, ports: ports).text)
         // Whoever is tmux's user may have it run what he likes.
         let owner = facts.privileges.qemuUser?.uid == 0 ? facts.privileges.qemuUser : nil
         return PlanPart(
-            decision: (), effects: pipes + [.file(path: folders.tmuxSettings, mode: 0o600, settings)],
+            decision: (), effects: [.file(path: folders.tmuxSettings, mode: 0o600, settings)],
             services: [.windows(tmux, folders, owner)])
     }
 

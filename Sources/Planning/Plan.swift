@@ -32,7 +32,7 @@ package struct Plan: Encodable, Equatable {
     package var stopTimeout: Double
 
     /// What QEMU and the launcher speak by.
-    package static let pipes = ["serial", "qmp", "agent"]
+    package static let sockets = ["serial", "qmp", "agent"]
 
     package struct MemoryPlan: Codable, Equatable {
         package var size: ByteCount
@@ -65,13 +65,15 @@ extension Plan {
             lines += ["", "# \(service.purpose)", "\(service.command.shellText) \(Plan.remembered)"]
         }
         lines += ["", "# Start it"]
-        lines.append(qemu.shellText)
+        let owner = qemu.user.map { "-o \($0.uid) -g \($0.gid) " } ?? ""
+        lines += ["install -d -m 700 \(owner)\(folders.sockets.shellQuoted)", qemu.shellText]
         for service in services where service.isDaemon {
             lines += ["", "# \(service.purpose)", service.command.shellText]
         }
         let undone = effects.reversed().compactMap { $0.undoText(folders) }
         let ending = lines.contains { $0.hasSuffix(Plan.remembered) } ? ["kill $started"] : []
-        lines += ["", "# When it ends, give back"] + ending + undone
+        lines += ["", "# When it ends, give back"] + ending
+        lines += ["rm -r \(folders.sockets.shellQuoted)"] + undone
         return lines.joined(separator: "\n")
     }
 

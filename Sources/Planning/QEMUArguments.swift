@@ -24,7 +24,7 @@ struct QEMUArguments {
         add("-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny")
         add("-rtc", "base=utc")
         add("-boot", "menu=off,strict=on")
-        addControl(folders)
+        addControl()
         addScreen(wishes.vnc, hasPassword: findings.hasVNCPassword)
         for nic in guestNICs { addNIC(nic, folders) }
         for port in ports { words += port.engine.engine.qemuWords(for: port, accelerator: accelerator) }
@@ -69,8 +69,10 @@ struct QEMUArguments {
         add("-object", backend)
     }
 
-    private mutating func addControl(_ folders: MachinePaths) {
-        for name in Plan.pipes { add("-chardev", "pipe,id=\(name),path=\(folders.pipe(name).optionQuoted)") }
+    private mutating func addControl() {
+        for (index, name) in Plan.sockets.enumerated() {
+            add("-chardev", "socket,id=\(name),\(Command.socketWords(index))")
+        }
         add("-mon", "chardev=qmp,mode=control")
         add("-serial", "chardev:serial")
         add("-device", "virtio-serial-pci")
@@ -144,10 +146,14 @@ struct QEMUArguments {
 
     // MARK: - Disks
 
+    private mutating func pass(_ file: Command.File) -> Int {
+        files.append(file)
+        return Command.firstDescriptor + Plan.sockets.count + files.count - 1
+    }
+
     /// The number that the open file has in QEMU.
     private mutating func passOpen(_ path: String, writable: Bool) -> Int {
-        files.append(Command.File(path: path, writable: writable))
-        return Int(Command.firstFile) + files.count - 1
+        pass(Command.File(path: path, writable: writable))
     }
 
     /// Hands QEMU the open file in place of its name: the original can't be written, whatever QEMU does.
@@ -159,8 +165,7 @@ struct QEMUArguments {
 
     /// What QEMU opens by a name of its own.
     private mutating func copy(_ path: String) -> String {
-        files.append(Command.File(path: path, isCopied: true))
-        return "/proc/self/fd/\(Int(Command.firstFile) + files.count - 1)"
+        "/proc/self/fd/\(pass(Command.File(path: path, isCopied: true)))"
     }
 
     /// A file or a device that is only read; or, at the socket where it is served, an image that is still coming. If
@@ -219,9 +224,4 @@ struct QEMUArguments {
         case .sata: add("-device", "ide-hd,drive=\(node)\(settings)")
         }
     }
-}
-
-extension String {
-    /// QEMU ends a value at a comma; two stand for one.
-    var optionQuoted: String { split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,") }
 }

@@ -34,14 +34,6 @@ final class Channel {
         self.init(descriptor, copy, loop: loop)
     }
 
-    /// The launcher's ends of the pipes NAME.out (from QEMU) and NAME.in (to QEMU). Both open at once: for reading nobody
-    /// need write yet, and the other is opened both ways for the same reason.
-    convenience init(pipes path: String, loop: EventLoop) throws(Failure) {
-        let reading = try Failure.naming(.qemu, "open", path, try Descriptor.open("\(path).out", O_RDONLY | O_NONBLOCK))
-        let writing = try Failure.naming(.qemu, "open", path, try Descriptor.open("\(path).in", O_RDWR | O_NONBLOCK))
-        self.init(reading, writing, loop: loop)
-    }
-
     /// Takes what is there, such as QEMU's last words.
     func read() {
         do throws(Errno) {

@@ -19,8 +19,9 @@ package final class Machine {
     private let screen: ConsoleStream
     private let serial: ConsoleStream
     private let logStream = ConsoleStream(StreamName.log.rawValue)
-    /// Those of `Plan.pipes`, in its order.
-    private let pipes: [Channel]
+    /// Those of `Plan.sockets`, in its order, and QEMU's ends of them until it has them.
+    private let channels: [Channel]
+    private var qemuEnds: [HeldDescriptor]
     private let qmp: QMP
     private let agent: GuestAgent
     private let pseudoTerminal: PseudoTerminal
@@ -55,10 +56,10 @@ package final class Machine {
         self.ledger = ledger
         self.log = log
         self.vncPassword = vncPassword
-        pipes = try Plan.pipes.map { try Channel(pipes: plan.folders.pipe($0), loop: loop) }
-        serial = ConsoleStream(StreamName.serial.rawValue, input: pipes[0])
-        qmp = QMP(pipes[1])
-        agent = GuestAgent(pipes[2], loop: loop)
+        (channels, qemuEnds) = try Machine.channels(loop)
+        serial = ConsoleStream(StreamName.serial.rawValue, input: channels[0])
+        qmp = QMP(channels[1])
+        agent = GuestAgent(channels[2], loop: loop)
         pseudoTerminal = try PseudoTerminal(loop: loop)
         screen = ConsoleStream(StreamName.screen.rawValue, input: pseudoTerminal.channel)
         try ledger.record([plan.folders.control, plan.folders.log, plan.folders.knownHosts].map { .file(path: $0) })
@@ -76,8 +77,18 @@ package final class Machine {
         connect()
     }
 
+    private static func channels(_ loop: EventLoop) throws -> ([Channel], [HeldDescriptor]) {
+        var (channels, ends): ([Channel], [HeldDescriptor]) = ([], [])
+        for name in Plan.sockets {
+            let pair = try Failure.naming(.host, "make", "the \(name) socket", try Descriptor.socketPair())
+            ends.append(HeldDescriptor(Descriptor(pair.theirs)))
+            channels.append(try Channel(Descriptor(pair.ours), loop: loop))
+        }
+        return (channels, ends)
+    }
+
     private func connect() {
-        pipes[0].onBytes = { [unowned self] in serial.received($0) }
+        channels[0].onBytes = { [unowned self] in serial.received($0) }
         pseudoTerminal.channel.onBytes = { [unowned self] in screen.received($0) }
         control.onRequest = { [unowned self] in answer($0, $1) }
         qmp.onReady = { [unowned self] in qemuIsUp() }
@@ -114,9 +125,9 @@ package final class Machine {
         watchImages()
         if let session, session.hasTerminal { session.open { _ in } } else { showSerialOnOutput() }
         try loop.run { qemuStatus != nil }
-        // QEMU's last words on its pipes, which come with the same wake-up or not at all.
+        // QEMU's last words, which come with the same wake-up or not at all.
         try loop.drain()
-        for pipe in pipes { pipe.read() }
+        for channel in channels { channel.read() }
         let ending = phase.ending ?? endingOfQEMU
         if let spoiled, [.poweredOff, .stopped].contains(ending) { return .failed(spoiled) }
         return ending
@@ -153,13 +164,15 @@ package final class Machine {
         }
         log.verbose(plan.qemu.shellText)
         let pid = try plan.qemu.start(
-            in: loop, input: terminal.raw, output: terminal.raw, error: errors.raw, terminal: .own, kind: .qemu
+            in: loop, input: terminal.raw, output: terminal.raw, error: errors.raw, passed: qemuEnds.map(\.raw),
+            terminal: .own, kind: .qemu
         ) { [unowned self] in
             try reader.finish()
             qemuStatus = $0
             for service in services { service.machineIsGone() }
         }
         qemu = pid
+        qemuEnds = []
         if let identity = ProcessIdentity(pid: pid) { try ledger.record([.process(name: "qemu", identity)]) }
     }
 
@@ -283,7 +296,7 @@ package final class Machine {
     package func tellEnd(_ line: String, code: Int32) {
         for connection in waitingForEnd { connection.answer(ControlAnswer.End(ended: line, code: code)) }
         control.close()
-        for pipe in pipes { pipe.close() }
+        for channel in channels { channel.close() }
     }
 
     // MARK: - What others ask

@@ -120,6 +120,14 @@ package struct Descriptor: ~Copyable {
     }
 
     /// A pipe whose ends the caller owns.
+    /// Two sockets that are connected, and have no name by which anybody else could reach them.
+    package static func socketPair() throws(Errno) -> (ours: Int32, theirs: Int32) {
+        var ends: [Int32] = [-1, -1]
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        try Errno.check { socketpair(AF_UNIX, kind, 0, &ends) }
+        return (ends[0], ends[1])
+    }
+
     package static func pipe() throws(Errno) -> (reading: Int32, writing: Int32) {
         var ends: [Int32] = [-1, -1]
         try Errno.check { clinux_pipe(&ends) }

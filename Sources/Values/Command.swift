@@ -17,6 +17,9 @@ package struct Command: Codable, Equatable {
     package var arguments: [String]
     package var environment: [String: String] = [:]
     package var files: [File] = []
+    /// For each an end of a socket pair, from descriptor 3 on and before the files, as only QEMU is to have it. Typed by
+    /// hand, the program listens at these paths instead.
+    package var sockets: [String] = []
     package var user: User?
     /// The one right that a program can be left, though root never is: to listen on ports below 1024.
     package var mayBindLowPorts = false
@@ -42,7 +45,16 @@ package struct Command: Codable, Equatable {
         self.cpus = cpus
     }
 
-    package static let firstFile: Int32 = 3
+    package static let firstDescriptor = 3
+    /// How QEMU is told of such a socket.
+    package static func socketWords(_ index: Int) -> String { "fd=\(firstDescriptor + index),server=off" }
+
+    private var typedArguments: [String] {
+        sockets.enumerated().reduce(arguments) { words, socket in
+            let listening = "path=\(socket.element.optionQuoted),server=on,wait=off"
+            return words.map { $0.replacing(Command.socketWords(socket.offset), with: listening) }
+        }
+    }
 
     /// As it would be typed. The shell opens the files before the user is changed, as `start` does.
     package var shellText: String {
@@ -61,9 +73,11 @@ package struct Command: Codable, Equatable {
             }
         }
         if !cpus.isEmpty { words += ["taskset", "-c", cpus.ranges] }
-        words += ([program] + arguments).map(\.shellQuoted)
+        words += ([program] + typedArguments).map(\.shellQuoted)
         for (index, file) in files.enumerated() {
-            words.append("\(Int(Command.firstFile) + index)\(file.writable ? "<>" : "<")\(file.path.shellQuoted)")
+            words.append(
+                "\(Command.firstDescriptor + sockets.count + index)\(file.writable ? "<>" : "<")\(file.path.shellQuoted)"
+            )
         }
         return words.joined(separator: " ")
     }
@@ -71,10 +85,12 @@ package struct Command: Codable, Equatable {
     /// The same as is done between fork and exec.
     private static func deviceScript(_ devices: [String], _ user: User) -> String {
         let made = devices.enumerated().map { index, path in
-            """
-            mknod -m 600 /sys/\(index) c $(stat -c '0x%t 0x%T' \(path.shellQuoted)); chown \(user.uid):\(user.gid) /sys/\(index)
-            mount --bind /sys/\(index) \(path.shellQuoted)
-            """
+            let (place, path) = ("/sys/\(index)", path.shellQuoted)
+            return """
+                mknod -m 600 \(place) c $(stat -c '0x%t 0x%T' \(path))
+                chown \(user.uid):\(user.gid) \(place)
+                mount --bind \(place) \(path)
+                """
         }
         return "mount -t tmpfs none /sys\n\(made.joined(separator: "\n"))\numount -l /sys\nexec \"$@\""
     }

@@ -124,3 +124,8 @@ extension [String] {
     /// One a line.
     package var text: String { map { $0 + "\n" }.joined() }
 }
+
+extension String {
+    /// QEMU ends a value at a comma; two stand for one.
+    package var optionQuoted: String { split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,") }
+}

@@ -199,7 +199,7 @@ struct LaunchTests {
             if moment == "up" {
                 #expect(machine.isUp(), "\(machine.errors)")
             } else {
-                #expect(eventually { FileManager.default.fileExists(atPath: "\(scratch.path)/run/test/qmp.in") })
+                #expect(eventually { FileManager.default.fileExists(atPath: "\(scratch.path)/run/test/tmux.conf") })
             }
             machine.signal(SIGKILL)
             _ = machine.code()
@@ -347,6 +347,10 @@ struct LaunchTests {
         #expect(status.contains("Seccomp:\t2"))
         #expect(status.contains("NoNewPrivs:\t1"))
         #expect(status.contains("Groups:\t \n") || uid == 0 && !status.contains("Groups:\t0"), "\(status)")
+        // Nothing by which another process of its user could speak to it, or in its name.
+        let folder = "\(scratch.path)/run/test"
+        let owned = try Files.names(folder).filter { try uid != 0 && Files.status("\(folder)/\($0)").st_uid == uid }
+        #expect(owned == [])
         if need == "a low port" {
             let page = try run("nsenter", ["-t", "\(pid)", "-n", "curl", "-s", "--max-time", "60", "127.0.0.1"])
             #expect(page.output.contains("<title>demo"), "\(page)")

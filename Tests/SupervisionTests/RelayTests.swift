@@ -14,10 +14,10 @@ struct RelayTests {
 
     @Test func whatIsPastedWaitsUntilTheGuestTakesIt() throws {
         let loop = try EventLoop()
-        let (run, serial) = (scratch.folder("run"), "\(scratch.path)/serial")
+        let run = scratch.folder("run")
         let server = try ControlServer(scratch.folder("run/vm") + "/control", loop: loop)
-        for end in ["in", "out"] { mkfifo("\(serial).\(end)", 0o600) }
-        let stream = ConsoleStream("serial", input: try Channel(pipes: serial, loop: loop))
+        let serial = try Descriptor.socketPair()
+        let stream = ConsoleStream("serial", input: try Channel(Descriptor(serial.ours), loop: loop))
         server.onRequest = { request, connection in
             if case .attach = request { return connection.attach(to: stream) }
             connection.answer(ControlAnswer.Streams(streams: ["serial"]))
@@ -36,9 +36,7 @@ struct RelayTests {
         #expect(ending == nil)
 
         var taken: [UInt8] = []
-        let guest = Channel(
-            try Descriptor.open("\(serial).in", O_RDONLY | O_NONBLOCK),
-            try Descriptor.open("\(serial).out", O_RDWR | O_NONBLOCK), loop: loop)
+        let guest = try Channel(Descriptor(serial.theirs), loop: loop)
         guest.onBytes = { taken += $0 }
         loop.after(.seconds(60)) { throw Failure(.unexpected, "see", "what was pasted", "it took too long") }
         try loop.run { taken.count == pasted.count || ending != nil }
@@ -53,16 +51,15 @@ struct RelayTests {
     /// What is typed in the same breath as the stream is asked for, lines and all, is for the guest.
     @Test func whatComesWithTheRequestIsTyped() throws {
         let loop = try EventLoop()
-        let serial = "\(scratch.path)/serial"
         let control = scratch.folder("run/vm") + "/control"
         let server = try ControlServer(control, loop: loop)
-        for end in ["in", "out"] { mkfifo("\(serial).\(end)", 0o600) }
-        let stream = ConsoleStream("serial", input: try Channel(pipes: serial, loop: loop))
+        let serial = try Descriptor.socketPair()
+        let stream = ConsoleStream("serial", input: try Channel(Descriptor(serial.ours), loop: loop))
         server.onRequest = { _, connection in connection.attach(to: stream) }
         let socket = Descriptor(try Errno.check { clinux_connect(control) })
         let typed = Array("one\ntwo\n".utf8)
         try socket.writeAll(ControlRequest.attach(stream: "serial").line + typed)
-        let guest = try Descriptor.open("\(serial).in", O_RDONLY | O_NONBLOCK)
+        let guest = Descriptor(serial.theirs)
         var taken: [UInt8] = []
         var isTime = false
         loop.after(.seconds(30)) { isTime = true }

@@ -19,7 +19,6 @@ extension Effect {
         switch self {
         case .folder(let value): value
         case .file(let value): value
-        case .pipe(let value): value
         case .secret(let value): value
         case .seed(let value): value
         case .disk(let value): value

@@ -5,7 +5,6 @@ import Values
 package enum Effect: Equatable {
     case folder(Folder)
     case file(File)
-    case pipe(Pipe)
     case secret(Secret)
     case seed(Seed)
     case disk(Disk)
@@ -33,7 +32,6 @@ package enum Effect: Equatable {
         switch self {
         case .folder(let value): ("folder", value)
         case .file(let value): ("file", value)
-        case .pipe(let value): ("pipe", value)
         case .secret(let value): ("secret", value)
         case .seed(let value): ("seed", value)
         case .disk(let value): ("disk", value)

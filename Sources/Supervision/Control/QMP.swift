@@ -1,7 +1,7 @@
 import System
 import Values
 
-/// QEMU's control protocol, over the pair of pipes that QEMU opens by name.
+/// QEMU's control protocol, over the socket that it was started with.
 final class QMP {
     private let channel: Channel
     private var buffer = LineBuffer()

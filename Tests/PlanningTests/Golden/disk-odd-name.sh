@@ -9,12 +9,6 @@ mkdir -p -m 700 /var/lib/snabbvm/edge.1
 ' > /var/lib/snabbvm/edge.1/made-by-snabbvm)
 /usr/bin/qemu-img create -q -f qcow2 -b '/u/a,comma and space.qcow2' -F qcow2 /var/lib/snabbvm/edge.1/disk.img.new &&
     mv /var/lib/snabbvm/edge.1/disk.img.new /var/lib/snabbvm/edge.1/disk.img
-mkfifo -m 600 '/srv/my run,dir/edge.1/serial.in' && chown 65534:65534 '/srv/my run,dir/edge.1/serial.in'
-mkfifo -m 600 '/srv/my run,dir/edge.1/serial.out' && chown 65534:65534 '/srv/my run,dir/edge.1/serial.out'
-mkfifo -m 600 '/srv/my run,dir/edge.1/qmp.in' && chown 65534:65534 '/srv/my run,dir/edge.1/qmp.in'
-mkfifo -m 600 '/srv/my run,dir/edge.1/qmp.out' && chown 65534:65534 '/srv/my run,dir/edge.1/qmp.out'
-mkfifo -m 600 '/srv/my run,dir/edge.1/agent.in' && chown 65534:65534 '/srv/my run,dir/edge.1/agent.in'
-mkfifo -m 600 '/srv/my run,dir/edge.1/agent.out' && chown 65534:65534 '/srv/my run,dir/edge.1/agent.out'
 (umask 177; printf %s 'set -g default-terminal screen-256color
 set -g history-limit 20000
 set -s escape-time 50
@@ -34,19 +28,15 @@ new-window -d -t =edge_1: -n log '\''/usr/local/bin/snabbvm'\'' relay log --name
 ' > '/srv/my run,dir/edge.1/tmux.conf')
 
 # Start it
-HOME=/nonexistent LC_ALL=C.UTF-8 TERM=screen-256color setpriv --reuid 65534 --regid 65534 --groups 108 /usr/bin/qemu-system-x86_64 -name guest=edge.1,process=snabbvm-edge.1 -uuid 66d340c9-62ae-40e6-a92e-91aa772d3220 -nodefaults -no-user-config -machine q35,memory-backend=memory -accel kvm -cpu host -smp 1 -m 2048M -object memory-backend-memfd,id=memory,size=2048M,share=on,hugetlb=on,hugetlbsize=1G,prealloc=on,prealloc-threads=1,host-nodes=1,policy=bind -smbios type=1,manufacturer=snabbvm,product=snabbvm,version=VERSION,serial=66d340c9-62ae-40e6-a92e-91aa772d3220,sku=edge.1 -sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny -rtc base=utc -boot menu=off,strict=on -chardev 'pipe,id=serial,path=/srv/my run,,dir/edge.1/serial' -chardev 'pipe,id=qmp,path=/srv/my run,,dir/edge.1/qmp' -chardev 'pipe,id=agent,path=/srv/my run,,dir/edge.1/agent' -mon chardev=qmp,mode=control -serial chardev:serial -device virtio-serial-pci -device virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0 -device VGA -display curses -vnc 127.0.0.1:1 -device qemu-xhci -device usb-tablet -netdev user,id=eth0 -device virtio-net-pci,id=nic-eth0,netdev=eth0,mac=de:db:8c:29:95:7c,romfile= -object iothread,id=io -add-fd fd=3,set=3 -blockdev driver=file,node-name=disk0-base-file,filename=/dev/fdset/3,read-only=on -blockdev driver=qcow2,node-name=disk0-base,file=disk0-base-file,read-only=on -add-fd fd=4,set=4 -blockdev driver=file,node-name=disk0-file,filename=/dev/fdset/4,discard=unmap -blockdev driver=qcow2,node-name=disk0,file=disk0-file,discard=unmap,backing=disk0-base -device virtio-blk-pci,drive=disk0,iothread=io,bootindex=1 -device virtio-rng-pci 3<'/u/a,comma and space.qcow2' 4<>/var/lib/snabbvm/edge.1/disk.img
+install -d -m 700 -o 65534 -g 65534 '/srv/my run,dir/edge.1/qemu'
+HOME=/nonexistent LC_ALL=C.UTF-8 TERM=screen-256color setpriv --reuid 65534 --regid 65534 --groups 108 /usr/bin/qemu-system-x86_64 -name guest=edge.1,process=snabbvm-edge.1 -uuid 66d340c9-62ae-40e6-a92e-91aa772d3220 -nodefaults -no-user-config -machine q35,memory-backend=memory -accel kvm -cpu host -smp 1 -m 2048M -object memory-backend-memfd,id=memory,size=2048M,share=on,hugetlb=on,hugetlbsize=1G,prealloc=on,prealloc-threads=1,host-nodes=1,policy=bind -smbios type=1,manufacturer=snabbvm,product=snabbvm,version=VERSION,serial=66d340c9-62ae-40e6-a92e-91aa772d3220,sku=edge.1 -sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny -rtc base=utc -boot menu=off,strict=on -chardev 'socket,id=serial,path=/srv/my run,,dir/edge.1/qemu/serial,server=on,wait=off' -chardev 'socket,id=qmp,path=/srv/my run,,dir/edge.1/qemu/qmp,server=on,wait=off' -chardev 'socket,id=agent,path=/srv/my run,,dir/edge.1/qemu/agent,server=on,wait=off' -mon chardev=qmp,mode=control -serial chardev:serial -device virtio-serial-pci -device virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0 -device VGA -display curses -vnc 127.0.0.1:1 -device qemu-xhci -device usb-tablet -netdev user,id=eth0 -device virtio-net-pci,id=nic-eth0,netdev=eth0,mac=de:db:8c:29:95:7c,romfile= -object iothread,id=io -add-fd fd=6,set=6 -blockdev driver=file,node-name=disk0-base-file,filename=/dev/fdset/6,read-only=on -blockdev driver=qcow2,node-name=disk0-base,file=disk0-base-file,read-only=on -add-fd fd=7,set=7 -blockdev driver=file,node-name=disk0-file,filename=/dev/fdset/7,discard=unmap -blockdev driver=qcow2,node-name=disk0,file=disk0-file,discard=unmap,backing=disk0-base -device virtio-blk-pci,drive=disk0,iothread=io,bootindex=1 -device virtio-rng-pci 6<'/u/a,comma and space.qcow2' 7<>/var/lib/snabbvm/edge.1/disk.img
 
 # Beside it: the windows to look at it with
 SHELL=/bin/sh /usr/bin/tmux -u -S '/srv/my run,dir/edge.1/tmux' -f '/srv/my run,dir/edge.1/tmux.conf' start-server ';' display-message -p '#{pid}'
 
 # When it ends, give back
+rm -r '/srv/my run,dir/edge.1/qemu'
 rm -f '/srv/my run,dir/edge.1/tmux.conf'
-rm -f '/srv/my run,dir/edge.1/agent.out'
-rm -f '/srv/my run,dir/edge.1/agent.in'
-rm -f '/srv/my run,dir/edge.1/qmp.out'
-rm -f '/srv/my run,dir/edge.1/qmp.in'
-rm -f '/srv/my run,dir/edge.1/serial.out'
-rm -f '/srv/my run,dir/edge.1/serial.in'
 rm -f /var/lib/snabbvm/edge.1/disk.img
 rm -f /var/lib/snabbvm/edge.1/made-by-snabbvm
 rmdir /var/lib/snabbvm/edge.1

@@ -15,23 +15,13 @@ mkdir -p -m 700 /var/lib/snabbvm/vm
 ' > /var/lib/snabbvm/vm/made-by-snabbvm)
 /usr/bin/qemu-img create -q -f qcow2 -b /u/disk.qcow2 -F qcow2 /var/lib/snabbvm/vm/disk.img.new &&
     mv /var/lib/snabbvm/vm/disk.img.new /var/lib/snabbvm/vm/disk.img
-mkfifo -m 600 /run/snabbvm/vm/serial.in && chown 0:0 /run/snabbvm/vm/serial.in
-mkfifo -m 600 /run/snabbvm/vm/serial.out && chown 0:0 /run/snabbvm/vm/serial.out
-mkfifo -m 600 /run/snabbvm/vm/qmp.in && chown 0:0 /run/snabbvm/vm/qmp.in
-mkfifo -m 600 /run/snabbvm/vm/qmp.out && chown 0:0 /run/snabbvm/vm/qmp.out
-mkfifo -m 600 /run/snabbvm/vm/agent.in && chown 0:0 /run/snabbvm/vm/agent.in
-mkfifo -m 600 /run/snabbvm/vm/agent.out && chown 0:0 /run/snabbvm/vm/agent.out
 
 # Start it
-HOME=/nonexistent LC_ALL=C.UTF-8 TERM=screen-256color /usr/bin/qemu-system-x86_64 -name guest=vm,process=snabbvm-vm -uuid e71d5ea6-8d3a-45dd-9a2a-d57febcf8268 -nodefaults -no-user-config -machine q35,memory-backend=memory -accel tcg,thread=multi,tb-size=256 -cpu max -smp 4 -m 4096M -object memory-backend-memfd,id=memory,size=4096M,share=on -smbios type=1,manufacturer=snabbvm,product=snabbvm,version=VERSION,serial=e71d5ea6-8d3a-45dd-9a2a-d57febcf8268,sku=vm -sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny -rtc base=utc -boot menu=off,strict=on -chardev pipe,id=serial,path=/run/snabbvm/vm/serial -chardev pipe,id=qmp,path=/run/snabbvm/vm/qmp -chardev pipe,id=agent,path=/run/snabbvm/vm/agent -mon chardev=qmp,mode=control -serial chardev:serial -device virtio-serial-pci -device virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0 -device VGA -display curses -vnc 0.0.0.0:1 -device qemu-xhci -device usb-tablet -netdev user,id=eth0 -device virtio-net-pci,id=nic-eth0,netdev=eth0,mac=96:df:36:03:02:0c,romfile= -object iothread,id=io -add-fd fd=3,set=3 -blockdev driver=file,node-name=disk0-base-file,filename=/dev/fdset/3,read-only=on -blockdev driver=qcow2,node-name=disk0-base,file=disk0-base-file,read-only=on -add-fd fd=4,set=4 -blockdev driver=file,node-name=disk0-file,filename=/dev/fdset/4,discard=unmap -blockdev driver=qcow2,node-name=disk0,file=disk0-file,discard=unmap,backing=disk0-base -device virtio-blk-pci,drive=disk0,iothread=io,bootindex=1 -device virtio-rng-pci 3</u/disk.qcow2 4<>/var/lib/snabbvm/vm/disk.img
+install -d -m 700 -o 0 -g 0 /run/snabbvm/vm/qemu
+HOME=/nonexistent LC_ALL=C.UTF-8 TERM=screen-256color /usr/bin/qemu-system-x86_64 -name guest=vm,process=snabbvm-vm -uuid e71d5ea6-8d3a-45dd-9a2a-d57febcf8268 -nodefaults -no-user-config -machine q35,memory-backend=memory -accel tcg,thread=multi,tb-size=256 -cpu max -smp 4 -m 4096M -object memory-backend-memfd,id=memory,size=4096M,share=on -smbios type=1,manufacturer=snabbvm,product=snabbvm,version=VERSION,serial=e71d5ea6-8d3a-45dd-9a2a-d57febcf8268,sku=vm -sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny -rtc base=utc -boot menu=off,strict=on -chardev socket,id=serial,path=/run/snabbvm/vm/qemu/serial,server=on,wait=off -chardev socket,id=qmp,path=/run/snabbvm/vm/qemu/qmp,server=on,wait=off -chardev socket,id=agent,path=/run/snabbvm/vm/qemu/agent,server=on,wait=off -mon chardev=qmp,mode=control -serial chardev:serial -device virtio-serial-pci -device virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0 -device VGA -display curses -vnc 0.0.0.0:1 -device qemu-xhci -device usb-tablet -netdev user,id=eth0 -device virtio-net-pci,id=nic-eth0,netdev=eth0,mac=96:df:36:03:02:0c,romfile= -object iothread,id=io -add-fd fd=6,set=6 -blockdev driver=file,node-name=disk0-base-file,filename=/dev/fdset/6,read-only=on -blockdev driver=qcow2,node-name=disk0-base,file=disk0-base-file,read-only=on -add-fd fd=7,set=7 -blockdev driver=file,node-name=disk0-file,filename=/dev/fdset/7,discard=unmap -blockdev driver=qcow2,node-name=disk0,file=disk0-file,discard=unmap,backing=disk0-base -device virtio-blk-pci,drive=disk0,iothread=io,bootindex=1 -device virtio-rng-pci 6</u/disk.qcow2 7<>/var/lib/snabbvm/vm/disk.img
 
 # When it ends, give back
-rm -f /run/snabbvm/vm/agent.out
-rm -f /run/snabbvm/vm/agent.in
-rm -f /run/snabbvm/vm/qmp.out
-rm -f /run/snabbvm/vm/qmp.in
-rm -f /run/snabbvm/vm/serial.out
-rm -f /run/snabbvm/vm/serial.in
+rm -r /run/snabbvm/vm/qemu
 rm -f /var/lib/snabbvm/vm/disk.img
 rm -f /var/lib/snabbvm/vm/made-by-snabbvm
 rmdir /var/lib/snabbvm/vm

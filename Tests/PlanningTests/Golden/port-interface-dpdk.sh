@@ -12,12 +12,6 @@ mkdir -p -m 700 /var/lib/snabbvm/vm
 mkdir -p -m 700 /run/snabbvm/vm/ports && chown 65534:65534 /run/snabbvm/vm/ports
 mkdir -p -m 700 /run/snabbvm/vm/switches
 ip link set veth7 up
-mkfifo -m 600 /run/snabbvm/vm/serial.in && chown 65534:65534 /run/snabbvm/vm/serial.in
-mkfifo -m 600 /run/snabbvm/vm/serial.out && chown 65534:65534 /run/snabbvm/vm/serial.out
-mkfifo -m 600 /run/snabbvm/vm/qmp.in && chown 65534:65534 /run/snabbvm/vm/qmp.in
-mkfifo -m 600 /run/snabbvm/vm/qmp.out && chown 65534:65534 /run/snabbvm/vm/qmp.out
-mkfifo -m 600 /run/snabbvm/vm/agent.in && chown 65534:65534 /run/snabbvm/vm/agent.in
-mkfifo -m 600 /run/snabbvm/vm/agent.out && chown 65534:65534 /run/snabbvm/vm/agent.out
 (umask 177; printf %s 'set -g default-terminal screen-256color
 set -g history-limit 20000
 set -s escape-time 50
@@ -45,20 +39,16 @@ new-window -d -t =vm: -n xe1 '\''/usr/local/bin/snabbvm'\'' relay xe1 --name vm 
 /usr/bin/dpdk-testpmd --lcores '0@(0,1,2,3,4,5,8,9,10,11,12,13),1@14' --in-memory -m 64 --no-telemetry --iova-mode=va --vdev net_vhost0,iface=/run/snabbvm/vm/ports/xe1.sock,client=1,queues=1 --no-pci --vdev net_af_xdp0,iface=veth7,queue_count=1 -- --forward-mode=io --no-mlockall --stats-period=1 --rxq=1 --txq=1 --total-num-mbufs=16384 & started="$started $!"
 
 # Start it
-HOME=/nonexistent LC_ALL=C.UTF-8 TERM=screen-256color setpriv --reuid 65534 --regid 65534 --groups 108 taskset -c 0-5,8-13 /usr/bin/qemu-system-x86_64 -name guest=vm,process=snabbvm-vm -uuid e71d5ea6-8d3a-45dd-9a2a-d57febcf8268 -nodefaults -no-user-config -machine q35,memory-backend=memory -accel kvm -cpu host -smp 1 -m 2048M -object memory-backend-memfd,id=memory,size=2048M,share=on,hugetlb=on,hugetlbsize=1G,prealloc=on,prealloc-threads=1,host-nodes=1,policy=bind -smbios type=1,manufacturer=snabbvm,product=snabbvm,version=VERSION,serial=e71d5ea6-8d3a-45dd-9a2a-d57febcf8268,sku=vm -sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny -rtc base=utc -boot menu=off,strict=on -chardev pipe,id=serial,path=/run/snabbvm/vm/serial -chardev pipe,id=qmp,path=/run/snabbvm/vm/qmp -chardev pipe,id=agent,path=/run/snabbvm/vm/agent -mon chardev=qmp,mode=control -serial chardev:serial -device virtio-serial-pci -device virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0 -device VGA -display curses -vnc 127.0.0.1:1 -device qemu-xhci -device usb-tablet -netdev user,id=eth0 -device virtio-net-pci,id=nic-eth0,netdev=eth0,mac=96:df:36:03:02:0c,romfile= -chardev socket,id=xe0,path=/run/snabbvm/vm/ports/xe0.sock,server=on,wait=off -netdev vhost-user,id=xe0,chardev=xe0 -device virtio-net-pci,id=nic-xe0,netdev=xe0,mac=d2:a6:a1:1a:d5:ae,csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,mrg_rxbuf=on,rx_queue_size=1024,romfile=,host_mtu=9000 -chardev socket,id=xe1,path=/run/snabbvm/vm/ports/xe1.sock,server=on,wait=off -netdev vhost-user,id=xe1,chardev=xe1 -device virtio-net-pci,id=nic-xe1,netdev=xe1,mac=ca:01:ff:c8:c4:f4,csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,mrg_rxbuf=on,rx_queue_size=1024,romfile= -object iothread,id=io -add-fd fd=3,set=3 -blockdev driver=file,node-name=disk0-base-file,filename=/dev/fdset/3,read-only=on -blockdev driver=qcow2,node-name=disk0-base,file=disk0-base-file,read-only=on -add-fd fd=4,set=4 -blockdev driver=file,node-name=disk0-file,filename=/dev/fdset/4,discard=unmap -blockdev driver=qcow2,node-name=disk0,file=disk0-file,discard=unmap,backing=disk0-base -device virtio-blk-pci,drive=disk0,iothread=io,bootindex=1 -device virtio-rng-pci 3</u/disk.qcow2 4<>/var/lib/snabbvm/vm/disk.img
+install -d -m 700 -o 65534 -g 65534 /run/snabbvm/vm/qemu
+HOME=/nonexistent LC_ALL=C.UTF-8 TERM=screen-256color setpriv --reuid 65534 --regid 65534 --groups 108 taskset -c 0-5,8-13 /usr/bin/qemu-system-x86_64 -name guest=vm,process=snabbvm-vm -uuid e71d5ea6-8d3a-45dd-9a2a-d57febcf8268 -nodefaults -no-user-config -machine q35,memory-backend=memory -accel kvm -cpu host -smp 1 -m 2048M -object memory-backend-memfd,id=memory,size=2048M,share=on,hugetlb=on,hugetlbsize=1G,prealloc=on,prealloc-threads=1,host-nodes=1,policy=bind -smbios type=1,manufacturer=snabbvm,product=snabbvm,version=VERSION,serial=e71d5ea6-8d3a-45dd-9a2a-d57febcf8268,sku=vm -sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny -rtc base=utc -boot menu=off,strict=on -chardev socket,id=serial,path=/run/snabbvm/vm/qemu/serial,server=on,wait=off -chardev socket,id=qmp,path=/run/snabbvm/vm/qemu/qmp,server=on,wait=off -chardev socket,id=agent,path=/run/snabbvm/vm/qemu/agent,server=on,wait=off -mon chardev=qmp,mode=control -serial chardev:serial -device virtio-serial-pci -device virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0 -device VGA -display curses -vnc 127.0.0.1:1 -device qemu-xhci -device usb-tablet -netdev user,id=eth0 -device virtio-net-pci,id=nic-eth0,netdev=eth0,mac=96:df:36:03:02:0c,romfile= -chardev socket,id=xe0,path=/run/snabbvm/vm/ports/xe0.sock,server=on,wait=off -netdev vhost-user,id=xe0,chardev=xe0 -device virtio-net-pci,id=nic-xe0,netdev=xe0,mac=d2:a6:a1:1a:d5:ae,csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,mrg_rxbuf=on,rx_queue_size=1024,romfile=,host_mtu=9000 -chardev socket,id=xe1,path=/run/snabbvm/vm/ports/xe1.sock,server=on,wait=off -netdev vhost-user,id=xe1,chardev=xe1 -device virtio-net-pci,id=nic-xe1,netdev=xe1,mac=ca:01:ff:c8:c4:f4,csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_ecn=off,mrg_rxbuf=on,rx_queue_size=1024,romfile= -object iothread,id=io -add-fd fd=6,set=6 -blockdev driver=file,node-name=disk0-base-file,filename=/dev/fdset/6,read-only=on -blockdev driver=qcow2,node-name=disk0-base,file=disk0-base-file,read-only=on -add-fd fd=7,set=7 -blockdev driver=file,node-name=disk0-file,filename=/dev/fdset/7,discard=unmap -blockdev driver=qcow2,node-name=disk0,file=disk0-file,discard=unmap,backing=disk0-base -device virtio-blk-pci,drive=disk0,iothread=io,bootindex=1 -device virtio-rng-pci 6</u/disk.qcow2 7<>/var/lib/snabbvm/vm/disk.img
 
 # Beside it: the windows to look at it with
 SHELL=/bin/sh /usr/bin/tmux -u -S /run/snabbvm/vm/tmux -f /run/snabbvm/vm/tmux.conf start-server ';' display-message -p '#{pid}'
 
 # When it ends, give back
 kill $started
+rm -r /run/snabbvm/vm/qemu
 rm -f /run/snabbvm/vm/tmux.conf
-rm -f /run/snabbvm/vm/agent.out
-rm -f /run/snabbvm/vm/agent.in
-rm -f /run/snabbvm/vm/qmp.out
-rm -f /run/snabbvm/vm/qmp.in
-rm -f /run/snabbvm/vm/serial.out
-rm -f /run/snabbvm/vm/serial.in
 ip link set veth7 down
 rmdir /run/snabbvm/vm/switches
 rmdir /run/snabbvm/vm/ports
