@@ -10,6 +10,8 @@
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
 #include <malloc.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -256,7 +258,7 @@ int clinux_device_file(const char *path, unsigned major, unsigned minor) {
     return mknod(path, S_IFCHR | 0600, makedev(major, minor));
 }
 
-int clinux_namespace_lock(const char *name) {
+int clinux_namespace_name(const char *name) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     // A name that begins with zero stands in no folder.
     int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "%s", name);
@@ -268,6 +270,53 @@ int clinux_namespace_lock(const char *name) {
     close(fd);
     errno = error;
     return -1;
+}
+
+static int is_rival(const struct nlmsghdr *answer, const char *prefix, const char *own) {
+    const struct unix_diag_msg *socket = NLMSG_DATA(answer);
+    int rest = (int)answer->nlmsg_len - (int)NLMSG_LENGTH(sizeof *socket), matches = 0;
+    uid_t user = (uid_t)-1;
+    for (struct rtattr *a = (struct rtattr *)(socket + 1); RTA_OK(a, rest); a = RTA_NEXT(a, rest)) {
+        const char *bytes = RTA_DATA(a);
+        // A name in no folder begins with zero, and ends without one.
+        size_t length = RTA_PAYLOAD(a);
+        if (a->rta_type == UNIX_DIAG_NAME && length > 1 && bytes[0] == 0)
+            matches = length > 1 + strlen(prefix) && memcmp(bytes + 1, prefix, strlen(prefix)) == 0 &&
+                      !(length == 1 + strlen(own) && memcmp(bytes + 1, own, strlen(own)) == 0);
+        if (a->rta_type == UNIX_DIAG_UID && length == sizeof user) memcpy(&user, bytes, sizeof user);
+    }
+    return matches && (user == 0 || user == geteuid());
+}
+
+int clinux_namespace_rivals(const char *prefix, const char *own) {
+    struct {
+        struct nlmsghdr header;
+        struct unix_diag_req what;
+    } request = {
+        .header = {sizeof request, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 1, 0},
+        .what = {.sdiag_family = AF_UNIX, .udiag_states = ~0U, .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_UID,
+                 .udiag_cookie = {~0U, ~0U}},
+    };
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (fd < 0) return -1;
+    union {
+        struct nlmsghdr header;
+        char bytes[32768];
+    } answer;
+    int rivals = 0, error = 0, more = 1;
+    if (send(fd, &request, sizeof request, 0) < 0) error = errno;
+    while (more && error == 0) {
+        ssize_t count = recv(fd, &answer, sizeof answer, 0);
+        if (count < 0) error = errno;
+        for (struct nlmsghdr *one = &answer.header; count > 0 && NLMSG_OK(one, count); one = NLMSG_NEXT(one, count)) {
+            if (one->nlmsg_type == NLMSG_DONE) more = 0;
+            else if (one->nlmsg_type == NLMSG_ERROR) error = -((struct nlmsgerr *)NLMSG_DATA(one))->error;
+            else rivals += is_rival(one, prefix, own);
+        }
+    }
+    close(fd);
+    errno = error;
+    return error == 0 ? rivals : -1;
 }
 
 int clinux_neighbour_socket(const char *interface) {

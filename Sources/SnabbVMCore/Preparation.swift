@@ -24,6 +24,7 @@ struct Preparation {
     /// `ledger` is nil where nothing may be changed and so nothing be fetched.
     init(_ arguments: Arguments, _ loop: EventLoop, locks: NICLocks, ledger: Ledger?, log: Log) throws {
         var facts = try HostFacts.read(for: arguments)
+        let user = try Preparation.lockUser(arguments, &facts, isTaken: ledger != nil)
         let folders = MachinePaths(arguments, uid: facts.privileges.uid)
         let finder = Preparation.imageFinder(arguments)
         let kept = try KeptState(folders, mayBeRunning: ledger == nil)
@@ -86,7 +87,7 @@ struct Preparation {
         }
         self.fetch = fetch
         self.vncPassword = vncPassword
-        held = try fetches.hold(findings.image, findings.cdrom) + interfaces
+        held = try fetches.hold(findings.image, findings.cdrom) + interfaces + user
         plan = try MachinePlanner.plan(arguments, facts, wishes, findings)
     }
 
@@ -132,18 +133,32 @@ struct Preparation {
     ) throws -> [HeldDescriptor] {
         guard facts.network?.isOwn == true, !wanted.isEmpty, let ip = facts.tools.ip else { return [] }
         let locks = try wanted.map { name in
-            do throws(Errno) {
-                return HeldDescriptor(
-                    Descriptor(try Errno.check { clinux_namespace_lock("snabbvm-interface-\(name)") }))
-            } catch {
-                throw Failure(
-                    .busy, "use interface", name, "another machine in this network namespace has it",
-                    remedy: "use --net user, or another interface with --interface")
+            if let lock = try Failure.naming(.host, "lock", name, try NamespaceLock.take("interface \(name)")) {
+                return lock
             }
+            throw Failure(
+                .busy, "use interface", name, "another machine in this network namespace has it",
+                remedy: "use --net user, or another interface with --interface")
         }
         // What was seen before may have been changed by who had it until now.
         facts.network = try NetworkInspection(ip, loop).finish()
         return locks
+    }
+
+    /// A user of the machine's own, whom no other process is, and who is the same one at each start.
+    private static func lockUser(
+        _ arguments: Arguments, _ facts: inout HostFacts, isTaken: Bool
+    ) throws -> [HeldDescriptor] {
+        guard let users = facts.privileges.ownUsers else { return [] }
+        for uid in users.inOrder(for: arguments.name) {
+            facts.privileges.qemuUser = User(uid: uid, gid: uid)
+            if !isTaken { return [] }
+            let lock = try Failure.naming(.host, "lock", "user \(uid)", try NamespaceLock.take("user \(uid)"))
+            if let lock { return [lock] }
+        }
+        throw Failure(
+            .busy, "choose a user for", "machine \(arguments.name)", "other machines have those of \(users)",
+            remedy: "give a wider range with --uid-range, or a user with --qemu-user")
     }
 
     static func imageFinder(_ arguments: Arguments) -> ImageFinder {

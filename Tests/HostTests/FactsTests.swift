@@ -35,6 +35,53 @@ import Testing
         #expect(!HostFacts.CPU(tree).isSandyBridge)
     }
 
+    // MARK: As whom QEMU runs
+
+    private func privileges(
+        _ map: String?, _ name: String? = nil, range: String? = nil
+    ) throws -> HostFacts.Privileges {
+        let passwd = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\nann:x:1000:1000::/:/bin/sh\n"
+        _ = scratch.file("etc/passwd", passwd)
+        // All rights.
+        _ = scratch.file("proc/self/status", "CapEff:\t000001ffffffffff\n")
+        for kind in ["uid", "gid"] { _ = scratch.file("proc/self/\(kind)_map", map ?? "") }
+        return try HostFacts.Privileges(tree, qemuUser: name, range: range.flatMap { UserRange($0) })
+    }
+
+    @Test(.enabled(if: Parts.isRoot, "only root can run programs as others"))
+    func eachMachineHasAUserOfItsOwnWhereThereAreSome() throws {
+        let whole = "         0          0 4294967295\n"
+        #expect(try privileges(whole).ownUsers == .usual)
+        #expect(try privileges(nil).ownUsers == .usual)
+        #expect(try privileges(whole, range: "5000-5001").ownUsers == UserRange(5000, 5001))
+        // A container's: some, hardly any, or one.
+        #expect(try privileges("0 100000 65536\n").ownUsers == UserRange(32767, 60000))
+        #expect(try privileges("0 100000 65536\n", range: "3000-3999").ownUsers == UserRange(3000, 3999))
+        #expect(try privileges("0 1000 1\n1 100000 65536\n").ownUsers == UserRange(32768, 60000))
+        let alone = try privileges("0 1000 1\n")
+        #expect(alone.ownUsers == nil && alone.qemuUser == .root)
+        // Who names one has that one.
+        let named = try privileges(whole, "ann")
+        #expect(named.ownUsers == nil && named.qemuUser == User(uid: 1000, gid: 1000))
+        #expect(try privileges(whole, "root").qemuUser == .root)
+        for (name, range) in [("ann", nil), (nil, "5000-5001")] as [(String?, String?)] {
+            let failure = expectThrown(Failure.self) { try privileges("0 1000 1\n", name, range: range) }
+            #expect(failure?.kind == .usage && failure?.cause.contains("not mapped") == true)
+        }
+    }
+
+    @Test func theOrderOfUsersFollowsFromTheName() {
+        let range = UserRange(100, 103)
+        #expect(Set(range.inOrder(for: "a")) == [100, 101, 102, 103])
+        #expect(range.inOrder(for: "a") == range.inOrder(for: "a"))
+        let starts = Set((0..<64).map { UserRange.usual.inOrder(for: "vm\($0)")[0] })
+        #expect(starts.count > 60 && starts.allSatisfy { 1_900_000_000...1_900_065_535 ~= $0 })
+        for text in ["", "5", "0-5", "5-4", "a-b", "1-2-3", "-1", "1-4294967295"] { #expect(UserRange(text) == nil) }
+        #expect(UserRange("1-4294967294") != nil)
+    }
+
+    // MARK: The host
+
     @Test func knowsWhenKVMCannotRunGuests() {
         #expect(HostFacts.KVM(tree).state == .absent)
         _ = scratch.file("dev/kvm", "")

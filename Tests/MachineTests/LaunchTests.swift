@@ -338,8 +338,10 @@ struct LaunchTests {
         try #require(machine.isUp(), "\(machine.errors)\n\(machine.output.suffix(500))")
         let pid = try #require(try machine.status()["pid"]?.integer)
         let status = try #require(FileTree().text("/proc/\(pid)/status"))
-        let uid = need == "--qemu-user root" ? 0 : 65534
-        #expect(status.contains("Uid:\t\(uid)\t\(uid)\t\(uid)\t\(uid)\n"), "\(status)")
+        let uid = try #require(UserRange.uid(in: status))
+        let isOwn = UserRange(uid, uid).isWithin(.usual)
+        #expect(need == "--qemu-user root" ? uid == 0 : isOwn, "\(status)")
+        #expect(status.contains("Gid:\t\(uid)\t\(uid)\t\(uid)\t\(uid)\n"), "\(status)")
         let rights = need == "a low port" ? "0000000000000400" : "0000000000000000"
         for kind in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             #expect(status.contains("\(kind):\t\(rights)\n"), "\(status)")
@@ -357,6 +359,77 @@ struct LaunchTests {
         }
         #expect(try machine.ask("stop", "--now").code == 0)
         #expect(machine.code() == 0)
+        expectNothingLeft(scratch)
+    }
+
+    /// A process of one machine's user, such as its QEMU once it was taken over, gets nowhere in another machine.
+    @Test(
+        .enabled(
+            if: Parts.isRoot && Parts.has("setpriv", "/usr/bin/python3"), "there is no root, or no setpriv or python3"))
+    func aMachineDoesNotReachAnother() throws {
+        let first = try quick()
+        let second = try TestMachine(TestMachine.kernel, in: scratch, name: "other")
+        #expect(first.isUp() && second.isUp())
+        let pids = try [first, second].map { try #require(try $0.status()["pid"]?.integer) }
+        let users = try pids.map {
+            try #require(UserRange.uid(in: try String(contentsOfFile: "/proc/\($0)/status", encoding: .utf8)))
+        }
+        #expect(users[0] != users[1])
+        let ways = """
+            import ctypes, os, pathlib, resource, signal, socket, sys
+            pid, folder = int(sys.argv[1]), sys.argv[2]
+            libc = ctypes.CDLL(None, use_errno=True)
+            def call(*words):
+                if libc.syscall(*words) < 0: raise OSError(ctypes.get_errno(), "refused")
+            def connect(path):
+                socket.socket(socket.AF_UNIX).connect(path)
+            buffer = ctypes.create_string_buffer(64)
+            class Vector(ctypes.Structure): _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+            vector = Vector(ctypes.addressof(buffer), 1)
+            ways = {
+                "kill": lambda: os.kill(pid, 0),
+                "stop": lambda: os.kill(pid, signal.SIGSTOP),
+                "trace": lambda: call(101, 16, pid, 0, 0),
+                "read memory": lambda: call(310, pid, ctypes.byref(vector), 1, ctypes.byref(vector), 1, 0),
+                "map memory": lambda: open(f"/proc/{pid}/mem", "rb"),
+                "memory's map": lambda: open(f"/proc/{pid}/maps").read(),
+                "open files": lambda: os.listdir(f"/proc/{pid}/fd"),
+                "an open file": lambda: open(f"/proc/{pid}/fd/3", "rb"),
+                "map files": lambda: os.listdir(f"/proc/{pid}/map_files"),
+                "environment": lambda: open(f"/proc/{pid}/environ").read(),
+                "its root": lambda: os.listdir(f"/proc/{pid}/root"),
+                "take a descriptor": lambda: call(438, os.pidfd_open(pid), 4, 0),
+                "its limits": lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, 0)),
+                "its priority": lambda: os.setpriority(os.PRIO_PROCESS, pid, 19),
+                "its processors": lambda: os.sched_setaffinity(pid, {0}),
+                "control": lambda: connect(f"{folder}/control"),
+                "tmux": lambda: connect(f"{folder}/tmux"),
+                "list its folder": lambda: os.listdir(folder),
+                "write there": lambda: open(f"{folder}/x", "w"),
+                "remove its control": lambda: os.unlink(f"{folder}/control"),
+                "rename its folder": lambda: os.rename(folder, folder + "x"),
+                "its log": lambda: open(f"{folder}/log").read(),
+                "its seed": lambda: open(f"{folder}/seed.iso", "rb"),
+                "its ledger": lambda: open(f"{folder}.ledger").read(),
+            }
+            for name, way in ways.items():
+                try:
+                    way()
+                    print("reached:", name)
+                except OSError: pass
+            print(len(ways), "ways")
+            """
+        let user = ["--reuid", "\(users[0])", "--regid", "\(users[0])", "--clear-groups", "--no-new-privs"]
+        let target = ["\(pids[1])", "\(scratch.path)/run/other"]
+        let outcome = try run("setpriv", user + ["/usr/bin/python3", "-c", ways] + target)
+        #expect(outcome.output == "24 ways\n", "\(outcome)")
+        // And they are ways: whoever is its user has some.
+        let own = ["--reuid", "\(users[1])", "--regid", "\(users[1])", "--clear-groups", "--no-new-privs"]
+        let reached = try run("setpriv", own + ["/usr/bin/python3", "-c", ways] + target).output
+        #expect(reached.contains("reached: kill") && reached.contains("reached: its limits"), "\(reached)")
+        kill(pid_t(pids[1]), SIGCONT)
+        #expect(try first.status()["state"] == "running")
+        for machine in [first, second] { #expect(try machine.ask("stop", "--now").code == 0) }
         expectNothingLeft(scratch)
     }
 
@@ -443,5 +516,13 @@ struct LaunchTests {
         #expect(terminal.code == 0, "\(terminal.output.suffix(2000))")
         #expect(terminal.output.contains("snabbvm demo: ready"), "\(terminal.output.suffix(2000))")
         #expect(Files.names(scratch.path).sorted() == ["script", "user data"])
+    }
+}
+
+extension UserRange {
+    /// Of a process, as its status has it.
+    fileprivate static func uid(in status: String) -> UInt32? {
+        status.split(separator: "\n").first { $0.hasPrefix("Uid:") }?.split(separator: "\t").dropFirst().first
+            .flatMap { UInt32($0) }
     }
 }

@@ -64,7 +64,9 @@ int clinux_device_file(const char *path, unsigned major, unsigned minor);
 int clinux_interface_events(void);
 
 /// A socket that holds a name as long as it is open: one in each network namespace.
-int clinux_namespace_lock(const char *name);
+int clinux_namespace_name(const char *name);
+/// How many other sockets there have such names, of root's or of this process's user; -1 with errno.
+int clinux_namespace_rivals(const char *prefix, const char *own);
 /// A socket for this interface's ARP frames and neighbour discovery, in both directions, whatever bridge it is in.
 int clinux_neighbour_socket(const char *interface);
 /// Sends a frame by it.

@@ -11,7 +11,7 @@ extension HostFacts {
         return HostFacts(
             cpu: CPU(tree), kvm: KVM(tree), memory: Memory(tree), hugepages: HugepagePool.all(tree),
             hugetlbfs: HugepagePool.mounts(tree),
-            privileges: try Privileges(tree, qemuUser: arguments.qemuUser),
+            privileges: try Privileges(tree, qemuUser: arguments.qemuUser, range: arguments.uidRange),
             tools: Tools(tree, qemu: arguments.qemu))
     }
 
@@ -114,7 +114,7 @@ extension HostFacts.HugepagePool {
 }
 
 extension HostFacts.Privileges {
-    init(_ tree: FileTree, qemuUser name: String) throws(Failure) {
+    init(_ tree: FileTree, qemuUser name: String?, range: UserRange?) throws(Failure) {
         self.init(uid: geteuid())
         inContainer =
             tree.exists("/.dockerenv") || tree.exists("/run/.containerenv")
@@ -128,14 +128,45 @@ extension HostFacts.Privileges {
         lockableMemory = locked?.split(separator: " ").dropFirst(4).first.flatMap { UInt64($0) }
         hasTun = access(tree.path("/dev/net/tun"), R_OK | W_OK) == 0
         if uid != 0 { return }
-        let user = try User.named(name, in: tree)
-        if !canRunOthers, user != .root, name != Arguments().qemuUser {
+        let user = try User.named(name ?? "nobody", in: tree)
+        let mapped = ["uid", "gid"].map { UserRange.mapped(tree.lines("/proc/self/\($0)_map")) }
+        let isMapped = { (wanted: UserRange) in mapped.allSatisfy { $0.contains(where: wanted.isWithin) } }
+        if let range, !isMapped(range) {
+            throw Failure(
+                .usage, "use", "--uid-range \(range)", "these users are not mapped here",
+                remedy: "choose others, of \(mapped[0].map(\.description).joined(separator: ", "))")
+        }
+        let isThere = [user.uid, user.gid].allSatisfy { isMapped(UserRange($0, $0)) }
+        if !isThere, let name {
+            throw Failure(.usage, "run QEMU as", name, "this user is not mapped here", remedy: "choose another")
+        }
+        if !canRunOthers, let name, user != .root {
             throw Failure(
                 .host, "run QEMU as", name, "that needs the rights \(Self.namesToRunOthers)",
                 remedy: inContainer ? "docker run with --cap-add for each, or without --cap-drop" : nil)
         }
         // Root who can't have others run programs leaves QEMU no right all the same.
-        qemuUser = canRunOthers ? user : User(uid: uid, gid: getegid())
+        qemuUser = canRunOthers && isThere ? user : User(uid: uid, gid: getegid())
+        if !canRunOthers || name != nil { return }
+        ownUsers = range ?? (isMapped(.usual) ? .usual : mapped[0].compactMap(\.upperHalf).first(where: isMapped))
+    }
+}
+
+extension UserRange {
+    /// Of lines `INSIDE OUTSIDE COUNT`; where nothing is said all are.
+    fileprivate static func mapped(_ lines: [Substring]) -> [UserRange] {
+        let ranges: [UserRange] = lines.compactMap { line in
+            let numbers = line.split(separator: " ").compactMap { UInt32($0) }
+            guard numbers.count == 3, numbers[2] > 0 else { return nil }
+            return UserRange(numbers[0], numbers[0] + (numbers[2] - 1))
+        }
+        return ranges.isEmpty ? [UserRange(0, .max)] : ranges
+    }
+
+    /// What is left in a container with few users: those above the people's and below systemd's.
+    fileprivate var upperHalf: UserRange? {
+        let (low, high) = (max(first, last / 2, 1000), min(last, 60_000))
+        return low <= high ? UserRange(low, high) : nil
     }
 }
 

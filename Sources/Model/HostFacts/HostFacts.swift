@@ -94,6 +94,8 @@ package struct HostFacts: Codable, Equatable {
         package var hasTun = true
         /// As which QEMU is to run, where the launcher is root; otherwise as who started it, who has no rights.
         package var qemuUser: User?
+        /// Of whom each machine has one for its QEMU, in place of that.
+        package var ownUsers: UserRange?
 
         package init(uid: UInt32) { self.uid = uid }
     }

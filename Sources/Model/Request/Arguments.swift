@@ -78,7 +78,8 @@ package struct Arguments: Equatable {
 
     package var qemu = "qemu-system-x86_64"
     package var qemuArguments: [String] = []
-    package var qemuUser = "nobody"
+    package var qemuUser: String?
+    package var uidRange: UserRange?
 
     /// How images are fetched.
     package var web = WebSettings()

@@ -210,7 +210,10 @@ struct OptionRow: Sendable {
             "one more argument for QEMU, as it is; may be given many times"),
         .init(
             "qemu-user", .host, .value("USER") { $0.set(\.qemuUser, $1) },
-            "user that QEMU runs as when started by root (nobody)"),
+            "user that QEMU runs as when started by root (one of each machine's own)"),
+        .init(
+            "uid-range", .host, .value("FIRST-LAST") { $0.set(\.uidRange, UserRange($1)) },
+            "users of whom each machine that root starts has one (\(UserRange.usual))"),
 
         .init("dry-run", .output, .toggle(\.dryRun), "print what would be done, as commands, and do nothing"),
         .init("json", .output, .toggle(\.json), "print JSON for programs", for: all),
