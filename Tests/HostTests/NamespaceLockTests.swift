@@ -34,6 +34,17 @@ struct NamespaceLockTests {
         }
     }
 
+    /// As the kernel lists them, where it can't be asked whose they are.
+    @Test func allNamesAreLocksWhereNobodySaysWhoseTheyAre() throws {
+        let prefix = "snabbvm \(subject)/"
+        let name = prefix + "0123456789abcdef"
+        let lock = Descriptor(try Errno.check { clinux_namespace_name(name) })
+        #expect(NamespaceLock.isNamed(prefix, besides: prefix + "fedcba9876543210", in: FileTree()))
+        #expect(!NamespaceLock.isNamed(prefix, besides: name, in: FileTree()))
+        #expect(!NamespaceLock.isNamed("snabbvm \(subject)1/", besides: "", in: FileTree()))
+        #expect(lock.raw >= 0)
+    }
+
     /// Whatever names a stranger has taken.
     @Test(
         .enabled(
