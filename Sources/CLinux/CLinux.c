@@ -124,6 +124,14 @@ static int bind_and_listen(int fd, const struct sockaddr *address, socklen_t siz
 int clinux_listen(const char *path) { return at_path(path, bind_and_listen); }
 int clinux_connect(const char *path) { return at_path(path, connect); }
 
+int clinux_peer_user(int fd, uid_t *user) {
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return -1;
+    *user = peer.uid;
+    return 0;
+}
+
 static int interface_request(unsigned long request, struct ifreq *parameters) {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return -1;

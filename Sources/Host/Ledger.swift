@@ -16,6 +16,7 @@ package final class Ledger {
     /// Takes the name, or says who has it. What a dead launcher left is still in the ledger then.
     package init(_ path: String) throws(Failure) {
         self.path = path
+        try Failure.refuseStrangers(Files.folder(of: path), option: "--run-dir")
         let locked: LockedFile?
         do throws(Errno) { locked = try LockedFile(path) } catch {
             if error == .notPermitted {

@@ -10,7 +10,15 @@ extension MachinePaths {
         for field in [\Arguments.runFolder, \.scratch, \.cache, \.state] {
             absolute[keyPath: field] = arguments[keyPath: field].map(Files.absolute)
         }
-        self.init(absolute: absolute, uid: uid, runtimeFolder: Environment.current["XDG_RUNTIME_DIR"])
+        self.init(absolute: absolute, uid: uid, runtimeFolder: MachinePaths.runtimeFolder(uid))
+    }
+
+    /// As the user's session says, or as it would; without a session in the user's home.
+    private static func runtimeFolder(_ uid: UInt32) -> String {
+        if let said = Environment.current["XDG_RUNTIME_DIR"], said.hasPrefix("/") { return said }
+        let usual = "/run/user/\(uid)"
+        if Files.isFolder(usual) { return usual }
+        return Environment.current["HOME"].flatMap { $0.hasPrefix("/") ? "\($0)/.local/state" : nil } ?? "/tmp/\(uid)"
     }
 
     /// One machine at a time has a --state folder, whatever the machines' names are: its lock, while it is held. A new

@@ -13,11 +13,10 @@ package struct MachinePaths: Codable, Equatable {
     package var images: String
     package var name: String
 
-    /// `arguments` with full paths only; `runtimeFolder` is what XDG_RUNTIME_DIR says.
-    package init(absolute arguments: Arguments, uid: UInt32, runtimeFolder: String?) {
+    /// `arguments` with full paths only; `runtimeFolder` is one of the user's own.
+    package init(absolute arguments: Arguments, uid: UInt32, runtimeFolder: String) {
         name = arguments.name
-        let own = runtimeFolder.map { "\($0)/snabbvm" } ?? "/tmp/snabbvm-\(uid)"
-        base = arguments.runFolder ?? (uid == 0 ? "/run/snabbvm" : own)
+        base = arguments.runFolder ?? (uid == 0 ? "/run/snabbvm" : "\(runtimeFolder)/snabbvm")
         let place = arguments.scratch ?? (uid == 0 ? "/var/lib/snabbvm" : "/var/tmp/snabbvm-\(uid)")
         // A kept disk is worth nothing without the image that it stands on.
         images = arguments.cache ?? "\(arguments.state ?? place)/images"

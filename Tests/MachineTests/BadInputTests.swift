@@ -47,6 +47,46 @@ struct BadInputTests {
             ["--vnc", "\(freePort())", "--vnc-password-file", scratch.file("none", "\n"), "demo"])
     }
 
+    /// What stands in a stranger's folder speaks for no machine, and tmux would run what he likes.
+    @Test(.enabled(if: Parts.isRoot && Parts.has("/usr/bin/python3"), "there is no root, or no python3"))
+    func aStrangersFolderOrLauncherIsNotBelieved() throws {
+        let folder = scratch.folder("theirs")
+        _ = scratch.file("theirs/vm.ledger", "")
+        chown(folder, 12345, 12345)
+        for verb in ["status", "stop", "console", "ports", "ssh", "release"] {
+            let outcome = try run(Parts.snabbvm, [verb, "--name", "vm", "--run-dir", folder])
+            #expect(outcome.code == FailureKind.host.rawValue, "\(verb): \(outcome)")
+            #expect(outcome.errors.contains("\(folder) belongs to user 12345"), "\(verb): \(outcome)")
+        }
+        try expectRefusedStart(folder)
+        // The folder is ours, and a stranger listens there all the same.
+        let run = scratch.folder("ours")
+        _ = scratch.file("ours/vm.ledger", "")
+        _ = scratch.folder("ours/vm")
+        let script = """
+            import os, socket, sys, time
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(sys.argv[1])
+            os.setuid(12345)
+            server.listen(5)
+            print("listens", flush=True)
+            time.sleep(600)
+            """
+        let stranger = try Background("/usr/bin/python3", ["-c", script, "\(run)/vm/control"])
+        try #require(eventually { stranger.output == "listens\n" }, "\(stranger.errors)")
+        for verb in ["status", "stop", "ports"] {
+            let outcome = try TestSupport.run(Parts.snabbvm, [verb, "--name", "vm", "--run-dir", run])
+            #expect(outcome.code == FailureKind.noMachine.rawValue, "\(verb): \(outcome)")
+            #expect(outcome.errors.contains("its launcher is another user's"), "\(verb): \(outcome)")
+        }
+    }
+
+    private func expectRefusedStart(_ folder: String) throws {
+        let machine = try TestMachine(["--run-dir", folder, "demo"], in: scratch)
+        #expect(machine.code() == FailureKind.host.rawValue)
+        #expect(machine.errors.contains("belongs to user 12345"), "\(machine.errors)")
+    }
+
     @Test func keptDisksThatStandOnAnotherImage() throws {
         let image = scratch.file(
             "disk.img", [UInt8](repeating: 0x55, count: 510) + [0x55, 0xaa] + [UInt8](repeating: 1, count: 4096))

@@ -25,7 +25,7 @@ struct PortSwitchTests {
             .portSwitch(port, command, attempts: 2), loop: loop, ledger: ledger, log: log)
         var failure: Failure?
         service.onFailure = { failure = $0 }
-        let folders = MachinePaths(absolute: Arguments(), uid: 0, runtimeFolder: nil)
+        let folders = MachinePaths(absolute: Arguments(), uid: 0, runtimeFolder: "/run/user/0")
         let one = PortSwitch(port, folders, service, ledger: ledger, log: log)
         let window = try Descriptor.pipe()
         let reading = Descriptor(window.reading)

@@ -49,6 +49,8 @@ int clinux_window_size(int fd, unsigned short *rows, unsigned short *columns);
 /// A stream socket that listens at, or is connected to, a path; -1 with errno otherwise.
 int clinux_listen(const char *path);
 int clinux_connect(const char *path);
+/// Who listened at the other end of a connected socket.
+int clinux_peer_user(int fd, uid_t *user);
 
 /// Network interfaces of this namespace; 0, or -1 with errno.
 int clinux_interface_set_up(const char *name, int up);

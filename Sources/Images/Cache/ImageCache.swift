@@ -179,11 +179,7 @@ package struct ImageCache {
 
     /// Where nobody named the folder, another user may have made it first, with images of his own.
     func refuseStrangers() throws(Failure) {
-        guard let status = try? Files.status(folder) else { return }
-        if [0, geteuid()].contains(status.st_uid), status.st_mode & 0o022 == 0 { return }
-        throw Failure(
-            .host, "trust", folder, "it belongs to another user, or others may write it",
-            remedy: "choose a folder of your own with --cache")
+        try Failure.refuseStrangers(folder, option: "--cache")
     }
 
     func write(_ record: Record, for path: String) throws(Failure) {

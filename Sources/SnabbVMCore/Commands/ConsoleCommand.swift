@@ -23,6 +23,7 @@ enum ConsoleCommand {
         if let problem = try? answer.decode(ControlAnswer.Outcome.self).error {
             throw failure(.host, problem, "")
         }
+        try client.checkTmux()
         unsetenv("TMUX")
         try Command(program: tmux, arguments: client.folders.tmuxAttachment).become()
     }

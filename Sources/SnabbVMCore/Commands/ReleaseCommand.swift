@@ -8,6 +8,7 @@ import Values
 enum ReleaseCommand {
     static func perform(_ arguments: Arguments, _ log: Log) throws -> Int32 {
         let base = MachinePaths(arguments).base
+        try Failure.refuseStrangers(base, option: "--run-dir")
         var failures: [Failure] = []
         if arguments.addresses.isEmpty {
             let names = arguments.all ? ControlClient.machines(in: base) : [try ControlClient(arguments).folders.name]

@@ -1,4 +1,5 @@
 import CLinux
+import Glibc
 import Host
 import Model
 import System
@@ -11,6 +12,7 @@ package struct ControlClient {
     /// The machine that is meant: the named one, or the only one there is.
     package init(_ arguments: Arguments) throws(Failure) {
         var arguments = arguments
+        try Failure.refuseStrangers(MachinePaths(arguments).base, option: "--run-dir")
         let running = ControlClient.machines(in: MachinePaths(arguments).base)
         if !arguments.nameIsGiven, running.count == 1 { arguments.name = running[0] }
         folders = MachinePaths(arguments)
@@ -22,7 +24,8 @@ package struct ControlClient {
     }
 
     func connect() throws(Failure) -> Descriptor {
-        do throws(Errno) { return Descriptor(try Errno.check { clinux_connect(folders.control) }) } catch {
+        do throws(Errno) { return try connect(to: folders.control) } catch {
+            if error == .notPermitted { throw failure("its launcher is another user's", remedy: "run it as that user") }
             if error == .denied { throw failure(error.description, remedy: "run it as the user who started it") }
             switch Ledger.isHeld(folders.ledger) {
             case true?: throw failure("it is starting or ending")
@@ -35,6 +38,25 @@ package struct ControlClient {
                     .noMachine, "find machine", folders.name, "none of this name is running below \(folders.base)",
                     remedy: others.isEmpty ? nil : "there is \(others.joined(separator: ", ")): use --name")
             }
+        }
+    }
+
+    /// Whoever listens there is root or this process's user.
+    private func connect(to path: String) throws(Errno) -> Descriptor {
+        let socket = Descriptor(try Errno.check { clinux_connect(path) })
+        var user: uid_t = 0
+        try Errno.check { clinux_peer_user(socket.raw, &user) }
+        if ![0, geteuid()].contains(user) { throw .notPermitted }
+        return socket
+    }
+
+    /// tmux runs what its server says.
+    package func checkTmux() throws(Failure) {
+        do throws(Errno) { _ = try connect(to: folders.tmuxSocket) } catch {
+            throw Failure(
+                .host, "show", "the console",
+                error == .notPermitted ? "its tmux is another user's" : "its tmux does not answer: \(error)",
+                remedy: "name a stream: console serial")
         }
     }
 
