@@ -6,7 +6,9 @@ enum AcceleratorPlanner {
     static func plan(_ arguments: Arguments, _ facts: HostFacts) throws(Failure) -> PlanPart<AcceleratorChoice> {
         let why: String
         switch facts.kvm.state {
-        case .usable: return PlanPart(decision: arguments.accelerator == .tcg ? .tcg : .kvm)
+        case .usable where arguments.accelerator == .tcg || facts.canGiveKVM:
+            return PlanPart(decision: arguments.accelerator == .tcg ? .tcg : .kvm)
+        case .usable: why = "/dev/kvm is root's alone, and to give it to QEMU takes the rights MKNOD and SYS_ADMIN"
         case .absent: why = "there is no /dev/kvm"
         case .notPermitted: why = "this user may not open /dev/kvm"
         case .cannotRunGuests:
@@ -19,5 +21,13 @@ enum AcceleratorPlanner {
             return PlanPart(decision: .tcg, notes: [note])
         case .kvm: throw Failure(.host, "use", "--accel kvm", why, remedy: "--accel auto runs it in software here")
         }
+    }
+}
+
+extension HostFacts {
+    /// Whether QEMU's user can open it, or be given it as its own.
+    fileprivate var canGiveKVM: Bool {
+        guard let user = privileges.qemuUser, user.uid != 0 else { return true }
+        return kvm.forAnyone || kvm.group != nil || privileges.has(.mknod) && privileges.has(.sysAdmin)
     }
 }

@@ -175,6 +175,21 @@ import Testing
         #expect(plan.qemu.files.contains(Command.File(path: "/root/k", isCopied: true)))
     }
 
+    /// Given as its own where that can be; in software, with a word, where it can't.
+    @Test func aDeviceOfRootsAloneIsGivenToQEMU() throws {
+        var facts = Samples.facts
+        facts.kvm.group = nil
+        #expect(try Samples.plan("x", facts: facts).qemu.devices == ["/dev/kvm"])
+        facts.kvm.forAnyone = true
+        #expect(try Samples.plan("x", facts: facts).qemu.devices == [])
+        facts.kvm.forAnyone = false
+        facts.privileges.capabilities &= ~(1 << 27)
+        let plan = try Samples.plan("x", facts: facts)
+        #expect(plan.accelerator == .tcg && plan.notes.contains { $0.contains("MKNOD") })
+        let refused = expectThrown(Failure.self) { try Samples.plan("--accel", "kvm", "x", facts: facts) }
+        #expect(refused?.kind == .host && refused?.cause.contains("MKNOD") == true)
+    }
+
     /// Each thing for which QEMU was once root with all of its rights, on each host, alone and together.
     @Test func qemuNeverHasARightThatItDoesNotNeed() throws {
         let needs: [(words: [String], change: (inout Findings) -> Void)] = [
