@@ -162,6 +162,9 @@ struct NetworkPlanTests {
         #expect(text.contains("address del 10.2.0.1 peer 10.2.0.2/32 dev eth0"))
         #expect(text.contains("maxseg size set 1410") && text.contains("dhcp-host=\(nic.mac),172.17.255.254,infinite"))
         #expect(text.contains(#""via": "172.17.0.1""#))
+        // A guest that asks again and again fills no log, but for who wants to see each step.
+        #expect(text.contains("quiet-dhcp") && !text.contains("log-dhcp"))
+        #expect(try self.plan("--net", "bridge", "-v").shellText.contains("log-dhcp"))
     }
 
     /// The bridge would take the machine's frames for the container's.

@@ -72,14 +72,16 @@ struct AddressServer {
         lines.append("dhcp-option=tag:\(tag),option:\(name)" + values.map { ",\($0)" }.joined())
     }
 
-    /// The file's text. `leases` is where dnsmasq writes what it has given, and `user` whom it becomes.
-    func text(leases: String, user: String?) -> String {
+    /// The file's text. `leases` is where dnsmasq writes what it has given, and `user` whom it becomes. A guest can ask as
+    /// often as it likes, so what it asks is only logged for who wants to see every step.
+    func text(leases: String, user: String?, logsQuestions: Bool) -> String {
         var all = [
             "# For this machine alone: nobody else is answered.", "dhcp-ignore=tag:!known", "dhcp-authoritative",
             // All who could hear it have the address already, and a lease is looked at by nobody but us.
             "dhcp-broadcast", "no-ping", "dhcp-leasefile=\(leases)", "pid-file=", "no-hosts", "no-resolv",
-            "bind-dynamic", "except-interface=lo", "log-dhcp", "log-facility=-",
+            "bind-dynamic", "except-interface=lo", "log-facility=-",
         ]
+        all += logsQuestions ? ["log-dhcp"] : ["quiet-dhcp", "quiet-dhcp6", "quiet-ra"]
         // Left out, they would be others all the same, and empty they are those who start it.
         all += user.map { ["user=\($0)"] } ?? ["user=", "group="]
         all.append(upstream.isEmpty ? "port=0" : "port=53")

@@ -115,7 +115,8 @@ struct NetworkPlanner {
         // dnsmasq needs no more rights than are for DHCP, and keeps those as another user.
         let isNobody = facts.privileges.uid == 0 && facts.privileges.canRunOthers
         let (settings, leases) = (findings.folders.dnsmasqSettings, findings.folders.leases)
-        let text = server.text(leases: leases, user: isNobody ? "nobody" : nil)
+        let text = server.text(
+            leases: leases, user: isNobody ? "nobody" : nil, logsQuestions: arguments.verbosity == .verbose)
         part.effects += [
             .file(path: settings, mode: 0o600, FileContent(text)),
             .file(path: leases, mode: 0o600, FileContent("")),

@@ -60,8 +60,10 @@ no-hosts
 no-resolv
 bind-dynamic
 except-interface=lo
-log-dhcp
 log-facility=-
+quiet-dhcp
+quiet-dhcp6
+quiet-ra
 user=nobody
 port=0
 enable-ra

@@ -69,8 +69,10 @@ no-hosts
 no-resolv
 bind-dynamic
 except-interface=lo
-log-dhcp
 log-facility=-
+quiet-dhcp
+quiet-dhcp6
+quiet-ra
 user=nobody
 port=0
 interface=sve56f9ct0
