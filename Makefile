@@ -51,7 +51,7 @@ build:
 
 # What users run: static but for the C libraries.
 release:
-	$(SWIFT) build -c release --static-swift-stdlib --product snabbvm $(STRICT) -Xlinker --no-export-dynamic -Xlinker --icf=safe
+	$(SWIFT) build -c release --static-swift-stdlib --product snabbvm $(STRICT) -Xlinker --no-export-dynamic -Xlinker --icf=safe -Xlinker -z -Xlinker now
 	install -D -m 755 .build/release/snabbvm build/bin/snabbvm
 	strip build/bin/snabbvm
 

@@ -38,6 +38,14 @@ package struct ImageURL: Codable, Equatable {
         }
     }
 
+    /// Whoever is on the way can change what comes.
+    package var isOpen: Bool { ["http", "ftp"].contains(scheme) && !isLocal }
+
+    private var isLocal: Bool {
+        let host = parts.host.hasPrefix("[") ? parts.host.prefix { $0 != "]" } : parts.host.prefix { $0 != ":" }
+        return host == "localhost" || host == "[::1" || host.hasPrefix("127.") && IPAddress(String(host)) != nil
+    }
+
     /// Who is spoken to.
     package var origin: String { "\(scheme)://\(parts.host)".lowercased() }
 

@@ -20,6 +20,16 @@ import Testing
     @Test(arguments: ["", "0", "-1", "G", "1X", "1GG", "4 G", "1e3", "nan", "99999999999T", "0x10"])
     func refusesWhatIsNoSize(_ text: String) { #expect(ByteCount(text, unit: 1) == nil) }
 
+    @Test func knowsWhichAddressesAnybodyOnTheWayCanChange() {
+        for open in ["http://example.org/x", "HTTP://u:p@10.0.0.1:80/x", "ftp://h/x", "http://127.example/x"] {
+            #expect(ImageURL(open)?.isOpen == true, "\(open)")
+        }
+        let local = ["http://localhost:8080/x", "http://127.0.0.1/x", "http://[::1]:80/x"]
+        for safe in ["https://h/x", "ftps://h/x", "file:///x"] + local {
+            #expect(ImageURL(safe)?.isOpen == false, "\(safe)")
+        }
+    }
+
     @Test func writesSizes() {
         #expect(ByteCount(2 << 30).description == "2G")
         #expect(ByteCount(1536 << 20).description == "1.5G")

@@ -72,6 +72,7 @@ package final class FetchWorker {
             return try goOn(serving: image, address)
         }
         try takeLock()
+        if request.cacheIsDefault { try cache.refuseStrangers() }
         var known = cache.newest(stem, of: request.shown)
         let expected: Digest?
         do { expected = try expectedDigest() } catch let absence as Absence {
@@ -165,6 +166,12 @@ package final class FetchWorker {
     // MARK: - By URL
 
     private func fetch(_ address: ImageURL, _ known: ImageCache.Entry?, _ expected: Digest?) throws {
+        if expected == nil, address.isOpen {
+            say(
+                .warning(
+                    "\(address.shown): by \(address.scheme) and without --checksum, anybody on the way can put in another"
+                        + " image"))
+        }
         if request.lazySocket != nil, try fetchLazily(address, known, expected) { return }
         let web = try web()
         let part = try PartialFile(cache.partPath(stem), source: address.shown, trustsCrash: expected != nil)
