@@ -337,9 +337,15 @@ package final class Machine {
         if nic.mode == .user { return findForward(connection, reply) }
         if let address = nic.reachedAt { return reply("\(address)", 22) }
         agent.interfaces { [unowned self] interfaces in
-            let addresses = GuestNICStatus(nic, leases: Leases.of(plan.folders), guest: interfaces).addresses
+            let status = GuestNICStatus(nic, leases: Leases.of(plan.folders), guest: interfaces)
+            let own = Set(HostFacts.Interface.systemAddresses().values.joined())
+            let addresses = status.reachable(nic, besides: own)
             guard let address = addresses.first(where: { !$0.isSix }) ?? addresses.first else {
-                let why = "its address is not known: it has no guest agent that would tell"
+                let said = status.addresses.map(\.description).joined(separator: ", ")
+                let why =
+                    said.isEmpty
+                    ? "its address is not known: it has no guest agent that would tell"
+                    : "its guest says that it is \(said), which is none of its network"
                 return connection.answer(ControlAnswer.SSH(waiting: why))
             }
             reply("\(address)", 22)

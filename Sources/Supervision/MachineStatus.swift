@@ -45,6 +45,15 @@ struct GuestNICStatus: Codable, Equatable {
         }
     }
 
+    /// Where it can be spoken to: a guest may say that it is anywhere, also where this host or somebody else is.
+    func reachable(_ plan: GuestNICPlan, besides own: Set<String>) -> [IPAddress] {
+        let networks = plan.addresses.map(\.address)
+        return addresses.filter { address in
+            if address.isLoopback || address.isSpecial || own.contains(address.description) { return false }
+            return networks.isEmpty ? !address.isLinkLocal : networks.contains { $0.contains(address) }
+        }
+    }
+
     var text: String {
         let from = addressesFrom.map { " (from the \($0.rawValue))" } ?? ""
         let shown = addresses.isEmpty ? "no address known" : addresses.map(\.description).joined(separator: ", ")

@@ -89,7 +89,7 @@ package struct IPAddress: Hashable, TextCodable {
     package var isLinkLocal: Bool { isSix ? value >> 118 == 0xfe80 >> 6 : value >> 16 == 0xa9fe }
 
     /// Nobody's, or many's: unspecified, multicast and what is reserved.
-    var isSpecial: Bool {
+    package var isSpecial: Bool {
         if isSix { return value == 0 || value >> 120 == 0xff || value >> 32 == 0xffff }
         return value >> 24 == 0 || value >> 28 >= 0xe
     }

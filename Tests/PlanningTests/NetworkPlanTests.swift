@@ -364,6 +364,29 @@ struct NetworkPlanTests {
         #expect(Leases.parse(text)["02:00:00:00:00:01"] == [IPAddress("172.17.255.254")!])
     }
 
+    /// A guest that called itself 127.0.0.9 got whoever listened there.
+    @Test func aGuestIsOnlyLookedForOnItsNetwork() throws {
+        let own: Set<String> = ["172.17.0.2", "10.9.9.9", "fd00::1"]
+        let bad = [
+            "127.0.0.1", "127.0.0.9", "::1", "0.0.0.0", "224.0.0.1", "::ffff:127.0.0.1", "172.17.0.2",
+            "255.255.255.255",
+        ]
+        let joined = try plan("--net", "bridge").guestNICs[0]
+        var free = joined
+        free.addresses = []
+        for (nic, elsewhere) in [
+            (joined, ["8.8.8.8", "169.254.169.254", "10.9.9.9"]), (free, ["169.254.169.254", "fd00::1"]),
+        ] {
+            for text in bad + elsewhere {
+                let says = [GuestInterface(mac: nic.mac, addresses: [try #require(IPAddress(text))])]
+                #expect(GuestNICStatus(nic, leases: [:], guest: says).reachable(nic, besides: own) == [], "\(text)")
+            }
+            let right = IPAddress("172.17.3.4")!
+            let says = [GuestInterface(mac: nic.mac, addresses: [IPAddress("127.0.0.1")!, right])]
+            #expect(GuestNICStatus(nic, leases: [:], guest: says).reachable(nic, besides: own) == [right])
+        }
+    }
+
     /// What the guest took, then what it says, then what was meant.
     @Test func statusTrustsTheLeaseMost() throws {
         let nic = try plan("--net", "bridge").guestNICs[0]

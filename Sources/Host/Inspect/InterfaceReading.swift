@@ -42,7 +42,8 @@ extension HostFacts.Interface {
         return names
     }
 
-    private static func systemAddresses() -> [String: [String]] {
+    /// This network namespace's own, by the names of their interfaces.
+    package static func systemAddresses() -> [String: [String]] {
         var list: UnsafeMutablePointer<ifaddrs>?
         guard getifaddrs(&list) == 0 else { return [:] }
         defer { freeifaddrs(list) }
