@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Model
 import System
@@ -13,12 +14,16 @@ extension MachinePaths {
         self.init(absolute: absolute, uid: uid, runtimeFolder: MachinePaths.runtimeFolder(uid))
     }
 
-    /// As the user's session says, or as it would; without a session in the user's home.
+    /// As the user's session says, or as it would; without a session in the user's home. Who has none, as in a container,
+    /// has a folder beside those of others, which is believed only if nobody else was there first.
     private static func runtimeFolder(_ uid: UInt32) -> String {
         if let said = Environment.current["XDG_RUNTIME_DIR"], said.hasPrefix("/") { return said }
         let usual = "/run/user/\(uid)"
         if Files.isFolder(usual) { return usual }
-        return Environment.current["HOME"].flatMap { $0.hasPrefix("/") ? "\($0)/.local/state" : nil } ?? "/tmp/\(uid)"
+        if let home = Environment.current["HOME"], home.hasPrefix("/"), (try? Files.status(home))?.st_uid == uid {
+            return "\(home)/.local/state"
+        }
+        return "/tmp/snabbvm-\(uid)"
     }
 
     /// One machine at a time has a --state folder, whatever the machines' names are: its lock, while it is held. A new

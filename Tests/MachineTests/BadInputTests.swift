@@ -81,6 +81,37 @@ struct BadInputTests {
         }
     }
 
+    /// Where an ordinary user looks who says nothing, and who could have been there first.
+    @Test(.enabled(if: Parts.isRoot && Parts.has("setpriv"), "only root can become another user"))
+    func aUsersFolderIsNoStrangers() throws {
+        let uid = UInt32.random(in: 1_000_000_000..<1_100_000_000)
+        let home = scratch.folder("home")
+        chown(home, uid, uid)
+        let program = "\(scratch.path)/snabbvm"
+        try FileManager.default.copyItem(atPath: Parts.snabbvm, toPath: program)
+        let user = ["--reuid", "\(uid)", "--regid", "\(uid)", "--clear-groups", program, "status", "--name", "vm"]
+        let status = { (settings: [String: String]) in
+            try run("setpriv", user, environment: ["XDG_RUNTIME_DIR": ""].merging(settings) { $1 })
+        }
+        let places = [
+            (["HOME": home], "\(home)/.local/state/snabbvm"), (["HOME": "/"], "/tmp/snabbvm-\(uid)/snabbvm"),
+            (["HOME": home, "XDG_RUNTIME_DIR": home], "\(home)/snabbvm"),
+        ]
+        for (settings, place) in places {
+            let outcome = try status(settings)
+            #expect(
+                outcome.code == FailureKind.noMachine.rawValue && outcome.errors.contains("below \(place)"),
+                "\(outcome)")
+        }
+        let trap = "/tmp/snabbvm-\(uid)"
+        try #require(mkdir(trap, 0o755) == 0)
+        defer { rmdir(trap) }
+        chown(trap, uid + 1, uid + 1)
+        let outcome = try status(["HOME": "/"])
+        #expect(outcome.code == FailureKind.host.rawValue, "\(outcome)")
+        #expect(outcome.errors.contains("\(trap) belongs to user \(uid + 1)"), "\(outcome)")
+    }
+
     private func expectRefusedStart(_ folder: String) throws {
         let machine = try TestMachine(["--run-dir", folder, "demo"], in: scratch)
         #expect(machine.code() == FailureKind.host.rawValue)
