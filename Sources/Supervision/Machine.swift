@@ -273,7 +273,7 @@ package final class Machine {
         let isDenied = words.contains("Permission denied") && plan.qemu.user != nil
         let failure = Failure(
             .qemu, qmp.isReady ? "go on with" : "start", "machine \(plan.name)", said,
-            remedy: isDenied ? "QEMU runs as an ordinary user here; --qemu-user root gives it root's rights" : nil)
+            remedy: isDenied ? "QEMU runs as an ordinary user here; --qemu-user root lets it open root's files" : nil)
         return .failed(words.contains(Failure.wrongPassphrase) ? failure.forPassphrase : failure)
     }
 
