@@ -14,7 +14,7 @@ RUN_TESTS := SWIFT="$(SWIFT)" FLAGS="$(STRICT)" Tests/run
 BUILD_PACKAGES := gcc libarchive-dev libc6-dev libcurl4-openssl-dev libpci-dev libssl-dev libyaml-dev make pkg-config zlib1g-dev
 DEMO_PACKAGES := cpio grub-common grub-efi-amd64-bin grub-pc-bin mtools xorriso xz-utils zstd
 RUN_PACKAGES := ca-certificates dnsmasq-base gpgv iproute2 nftables openssh-client ovmf pci.ids qemu-system-x86 qemu-utils seabios tmux xorriso
-TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev ethtool fish gnupg groff-base iputils-ping lz4 mount openssh-server openssl p7zip-full passt procps \
+TEST_PACKAGES := bash bsdutils bzip2 curl dpdk-dev e2fsprogs ethtool fish gnupg groff-base iputils-ping lz4 mount openssh-server openssl p7zip-full passt procps \
 	python3 strace tar tcpdump tesseract-ocr tigervnc-tools util-linux vncsnapshot xz-utils zip zsh zstd
 
 BENCH_PACKAGES := aria2 binutils coreutils curl dpdk-dev genisoimage gzip nbdkit nginx-light procps python3 qemu-block-extra strace \
