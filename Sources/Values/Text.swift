@@ -1,8 +1,12 @@
 /// The few things done with text that the standard library lacks.
 extension String {
-    /// Control characters would let a file name or a guest's words draw on the user's terminal.
+    /// Control characters would let a file name or a guest's words draw on the user's terminal, and those that turn the
+    /// direction of writing let them read as something else.
     package var oneLine: String {
-        let shown = unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }
+        let breaking: Set<Unicode.GeneralCategory> = [.control, .lineSeparator, .paragraphSeparator]
+        let shown = unicodeScalars.map { scalar in
+            breaking.contains(scalar.properties.generalCategory) || scalar.properties.isBidiControl ? " " : scalar
+        }
         return String(String.UnicodeScalarView(shown))
     }
 

@@ -49,7 +49,11 @@ import Testing
         #expect("xyzzy".nearest(among: ["memory", "machine"]) == nil)
     }
 
-    @Test func keepsToOneLine() { #expect("a\nb\u{1b}[31mc\u{7f}".oneLine == "a b [31mc ") }
+    @Test func keepsToOneLine() {
+        #expect("a\nb\u{1b}[31mc\u{7f}".oneLine == "a b [31mc ")
+        #expect("image\u{202e}gmi.2wocq\u{2066}x\u{2028}y\u{9b}z".oneLine == "image gmi.2wocq x y z")
+        #expect("größe 文字 é".oneLine == "größe 文字 é")
+    }
 
     @Test func digestsSpread() {
         let digests = Set((0..<1000).map { stableDigest("mac", "\($0)") & 0xffff_ffff })
