@@ -208,6 +208,19 @@ struct CacheTests {
         #expect(outcome.code != 0 && cache.disks.count == 2, "\(outcome)")
     }
 
+    /// What was compared is not what has the name by now.
+    @Test func aPartWhoseNameSomebodyElseTookIsNotTaken() throws {
+        let disk = try server.serve("disk.img", mebibytes: 4)
+        try server.put(disk.name, ["rate": 2_000_000])
+        let pull = try cache.start(["pull", disk.url])
+        #expect(try cache.hasPart(of: disk, 1_000_000, from: server))
+        let part = "\(cache.path)/\(try #require(cache.names.first { $0.hasSuffix(".part") }))"
+        try FileManager.default.moveItem(atPath: part, toPath: part + ".mine")
+        try FileManager.default.copyItem(atPath: part + ".mine", toPath: part)
+        expectRefused(pull.outcome(), .image, "somebody else has changed")
+        #expect(cache.disks == [])
+    }
+
     /// Its content and its name are on the disk before it is said that they are.
     @Test(.enabled(if: Parts.has("strace"), "strace is missing")) func whatIsSaidToBeSyncedIs() throws {
         let disk = try server.serve("disk.img", mebibytes: 2)
