@@ -422,7 +422,8 @@ private struct DiskWalk {
         }
         switch kind {
         case .noSpace where isFull: return
-        // A killed start has made a disk, whose image may be gone by now.
+        // A killed start has made a disk, or a record of one, whose image may be gone by now.
+        case .image where machine.content == nil && access("\(state(machine))/machine.json", F_OK) == 0: return
         case .image where machine.content == nil && access("\(state(machine))/disk.img", F_OK) == 0: return
         case .image, .fetch:
             // Its image is nowhere, or, without a disk yet, no image at all is to be had.
