@@ -119,7 +119,6 @@ package struct Descriptor: ~Copyable {
         try Errno.unlessBlocked { () throws(Errno) in try Errno.check { flock(raw, LOCK_EX | LOCK_NB) } } != nil
     }
 
-    /// A pipe whose ends the caller owns.
     /// Two sockets that are connected, and have no name by which anybody else could reach them.
     package static func socketPair() throws(Errno) -> (ours: Int32, theirs: Int32) {
         var ends: [Int32] = [-1, -1]
@@ -128,6 +127,7 @@ package struct Descriptor: ~Copyable {
         return (ends[0], ends[1])
     }
 
+    /// A pipe whose ends the caller owns.
     package static func pipe() throws(Errno) -> (reading: Int32, writing: Int32) {
         var ends: [Int32] = [-1, -1]
         try Errno.check { clinux_pipe(&ends) }

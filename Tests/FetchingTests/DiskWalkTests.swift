@@ -422,15 +422,22 @@ private struct DiskWalk {
         }
         switch kind {
         case .noSpace where isFull: return
-        // A killed start has made a disk, or a record of one, whose image may be gone by now.
-        case .image where machine.content == nil && access("\(state(machine))/machine.json", F_OK) == 0: return
+        // A killed start has made a disk, whose image may be gone by now.
         case .image where machine.content == nil && access("\(state(machine))/disk.img", F_OK) == 0: return
+        // Of a machine that booted lazily and ended early only its server's word is known, and that has changed.
+        case .image where line.contains("was changed on its server") && isKnownByItsServerAlone(machine): return
         case .image, .fetch:
             // Its image is nowhere, or, without a disk yet, no image at all is to be had.
             let isThere = machine.base.map { possible.contains($0) } ?? !possible.isEmpty
             if isThere, !isFull { problems.append("though its image is there: \(words)") }
         default: problems.append("for no reason: \(words)")
         }
+    }
+
+    private func isKnownByItsServerAlone(_ machine: Machine) -> Bool {
+        let record = FileTree().text("\(state(machine))/machine.json").flatMap { try? JSON(parsing: $0) }
+        let digests = ["digest", "content"].compactMap { record?["image"]?[$0]?.string }
+        return record?["image"]?["version"]?.string != nil && digests.isEmpty
     }
 
     /// One of the launcher's processes is killed at a random moment, or the power goes, and nothing is written to the disk.
