@@ -25,7 +25,7 @@ static int limit(__rlimit_resource_t resource, uint64_t value) {
 // that are there may have no devices; it goes with its name.
 static int replace_devices(const struct clinux_spawn *r) {
     if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) return -1;
-    if (mount("none", CLINUX_DEVICE_FOLDER, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k") < 0) return -1;
+    if (mount("none", r->device_folder, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k") < 0) return -1;
     for (int i = 0; i < r->device_count; i++) {
         struct stat there;
         if (stat(r->devices[i], &there) < 0) return -1;
@@ -33,7 +33,7 @@ static int replace_devices(const struct clinux_spawn *r) {
         if (chown(r->device_places[i], r->uid, r->gid) < 0) return -1;
         if (mount(r->device_places[i], r->devices[i], NULL, MS_BIND, NULL) < 0) return -1;
     }
-    return umount2(CLINUX_DEVICE_FOLDER, MNT_DETACH);
+    return umount2(r->device_folder, MNT_DETACH);
 }
 
 static int set_capabilities(uint32_t mask) {

@@ -155,7 +155,7 @@ private final class LockedFile {
         let locked = try HeldDescriptor.locking(path, folderMode: 0o755) { file throws(Errno) in
             // Whoever could write it could have us remove files and end processes of ours.
             for status in [try file.status(), try Files.status(Files.folder(of: path))]
-            where ![0, geteuid()].contains(status.st_uid) || status.st_mode & 0o022 != 0 {
+            where !Files.isOurs(status.st_uid) || status.st_mode & 0o022 != 0 {
                 throw .notPermitted
             }
         }

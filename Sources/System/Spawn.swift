@@ -51,10 +51,11 @@ extension Command {
         request.address_space = addressSpace
         request.cpu_seconds = cpuSeconds
         request.locked_memory = lockedMemory
-        let places = CStrings(devices.indices.map { "\(CLINUX_DEVICE_FOLDER)/\($0)" })
-        let devices = CStrings(devices)
-        (request.devices, request.device_places) = (devices.constants, places.constants)
-        request.device_count = Int32(self.devices.count)
+        let paths = CStrings(devices)
+        let places = CStrings(devices.indices.map(Command.devicePlace) + [Command.deviceFolder])
+        (request.devices, request.device_places) = (paths.constants, places.constants)
+        request.device_folder = places.constants[devices.count]
+        request.device_count = Int32(devices.count)
         var error: Int32 = 0
         var step: UnsafePointer<CChar>?
         let groups = user?.groups ?? []

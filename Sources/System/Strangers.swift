@@ -48,8 +48,11 @@ extension Files {
         return status.st_mode & 0o022 == 0 || isSticky ? nil : "others may write \(folder)"
     }
 
+    /// Root's, or this process's user's.
+    package static func isOurs(_ user: uid_t) -> Bool { [0, geteuid()].contains(user) }
+
     private static func owner(_ status: stat, _ path: String) -> String? {
-        [0, geteuid()].contains(status.st_uid) ? nil : "\(path) belongs to user \(status.st_uid)"
+        isOurs(status.st_uid) ? nil : "\(path) belongs to user \(status.st_uid)"
     }
 
     /// What is made there stays.

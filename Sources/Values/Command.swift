@@ -82,17 +82,22 @@ package struct Command: Codable, Equatable {
         return words.joined(separator: " ")
     }
 
+    /// Where devices are made before they take the others' places: a folder that is always there.
+    package static let deviceFolder = "/sys"
+    package static func devicePlace(_ index: Int) -> String { "\(deviceFolder)/\(index)" }
+
     /// The same as is done between fork and exec.
     private static func deviceScript(_ devices: [String], _ user: User) -> String {
         let made = devices.enumerated().map { index, path in
-            let (place, path) = ("/sys/\(index)", path.shellQuoted)
+            let (place, path) = (devicePlace(index), path.shellQuoted)
             return """
                 mknod -m 600 \(place) c $(stat -c '0x%t 0x%T' \(path))
                 chown \(user.uid):\(user.gid) \(place)
                 mount --bind \(place) \(path)
                 """
         }
-        return "mount -t tmpfs none /sys\n\(made.joined(separator: "\n"))\numount -l /sys\nexec \"$@\""
+        let folder = deviceFolder
+        return "mount -t tmpfs none \(folder)\n\(made.joined(separator: "\n"))\numount -l \(folder)\nexec \"$@\""
     }
 
     package var name: String { String(program.split(separator: "/").last ?? "") }

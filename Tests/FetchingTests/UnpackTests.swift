@@ -42,14 +42,17 @@ struct UnpackTests {
         ["gzip", "-1"], ["bzip2", "-1"], ["xz", "-1"], ["zstd", "-1"], ["lz4", "-1"], ["xz", "--format=lzma", "-0"],
     ]
 
+    /// A disk in two files, each packed for itself; the disk's digest.
+    private func packHalves(_ pack: String) throws -> String {
+        try scratch.makeDisk()
+        try shell("head -c 1000000 disk.img | \(pack) > first; tail -c +1000001 disk.img | \(pack) > second")
+        return try digest(of: "\(scratch.path)/disk.img")
+    }
+
     /// The damaged head of a later one is no end.
     @Test(.enabled(if: Parts.has("gzip", "bzip2", "xz", "zstd", "lz4")), arguments: streams)
     func allOfThemBelongToTheDisk(_ words: [String]) throws {
-        _ = try scratch.makeDisk()
-        let disk = "\(scratch.path)/disk.img"
-        let expected = try digest(of: disk)
-        let pack = words.joined(separator: " ")
-        try shell("head -c 1000000 disk.img | \(pack) -c > first; tail -c +1000001 disk.img | \(pack) -c > second")
+        let expected = try packHalves("\(words.joined(separator: " ")) -c")
         let packed = "\(scratch.path)/packed"
         try shell("cat first second > packed")
         #expect(try digest(of: try cache.pulled(packed)) == expected)
@@ -71,11 +74,9 @@ struct UnpackTests {
     /// Whoever joins files may have had some without content.
     @Test(.enabled(if: Parts.has("gzip", "bzip2", "xz", "zstd", "lz4")), arguments: streams)
     func emptyOnesAreNoEnd(_ words: [String]) throws {
-        _ = try scratch.makeDisk()
-        let expected = try digest(of: "\(scratch.path)/disk.img")
-        let pack = words.joined(separator: " ")
-        try shell("head -c 1000000 disk.img | \(pack) -c > first; tail -c +1000001 disk.img | \(pack) -c > second")
-        try shell("\(pack) -c < /dev/null > empty")
+        let pack = "\(words.joined(separator: " ")) -c"
+        let expected = try packHalves(pack)
+        try shell("\(pack) < /dev/null > empty")
         for order in [
             "first empty second", "empty first second", "first second empty", "empty first empty empty second",
         ] {
@@ -98,11 +99,9 @@ struct UnpackTests {
     /// What is packed twice is as safe as what is packed once.
     @Test(.enabled(if: Parts.has("gzip", "bzip2", "xz", "zstd", "lz4")), arguments: streams)
     func eachPackingIsReadToItsEnd(_ words: [String]) throws {
-        _ = try scratch.makeDisk()
-        let expected = try digest(of: "\(scratch.path)/disk.img")
+        let expected = try packHalves("bzip2 -1")
         let pack = words.joined(separator: " ")
         try shell("head -c 100000 disk.img > other")
-        try shell("head -c 1000000 disk.img | bzip2 -1 > first; tail -c +1000001 disk.img | bzip2 -1 > second")
         try shell("cat first second | \(pack) -c > packed")
         #expect(try digest(of: try cache.pulled("\(scratch.path)/packed")) == expected)
         try shell("{ cat first; printf x; tail -c +2 second; } | \(pack) -c > packed")

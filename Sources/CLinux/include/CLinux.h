@@ -32,8 +32,6 @@ void clinux_release_unused(void);
 int clinux_memory_file(const char *name);
 /// The rest of a file in memory: whoever is given it can read it, open it anew, and never change it.
 int clinux_sealed_copy(int fd);
-/// Where a child puts its devices first: a folder that is always there.
-#define CLINUX_DEVICE_FOLDER "/sys"
 
 /// Orphaned descendants become this process's children, as they become those of a container's first process.
 int clinux_adopt_orphans(void);
@@ -101,6 +99,7 @@ struct clinux_spawn {
     int cpu_count;
     const char *const *devices;  // files that are replaced by the user's own, each made at its place first
     const char *const *device_places;
+    const char *device_folder;  // where those are, for a moment: a folder that is always there
     int device_count;
     uint64_t address_space;  // bytes; 0 for no limit
     uint64_t locked_memory;

@@ -141,27 +141,32 @@ package struct ImageCache {
     /// Remembers beside the image that a disk in this folder stands on it.
     package static func note(keeper folder: String, of path: String) {
         // Whoever can't write here can't remove images either.
-        guard let list = keepersPath(path), !keepers(of: path).contains(folder),
+        guard let list = keepersPath(path), !lines(list).contains(folder),
             let locked = try? HeldDescriptor.locking(list, folderMode: 0o700, waits: { true })
         else { return }
         try? locked.file.writeAll(Array("\(folder)\n".utf8))
         for path in [list, Files.folder(of: list)] { try? Files.sync(path) }
     }
 
-    /// The folders of kept disks that stood on some version of the image once.
+    /// The folders of kept disks that stand on some version of the image.
     package static func keepers(of path: String) -> [String] {
-        keepersPath(path).map { FileTree().lines($0).map(String.init) } ?? []
+        (keepersPath(path).map(lines) ?? []).filter(hasOverlay)
+    }
+
+    private static func lines(_ list: String) -> [String] { FileTree().lines(list).map(String.init) }
+
+    /// A start that was killed may have left a record, and no disk yet.
+    private static func hasOverlay(_ folder: String) -> Bool {
+        let record = FileTree().text("\(folder)/machine.json").flatMap { try? JSON(parsing: $0) }
+        return record?["isOverlay"]?.bool == true && access("\(folder)/disk.img", F_OK) == 0
     }
 
     /// Of those whose disk is gone, or stands by itself, nobody speaks again.
     private static func forgetKeepers(_ list: String) {
         guard let locked = try? HeldDescriptor.locking(list, folderMode: 0o700, waits: { true }) else { return }
         withExtendedLifetime(locked.file) {
-            let lines = FileTree().lines(list).map(String.init)
-            let left = lines.filter { folder in
-                let record = FileTree().text("\(folder)/machine.json").flatMap { try? JSON(parsing: $0) }
-                return record?["isOverlay"]?.bool == true && access("\(folder)/disk.img", F_OK) == 0
-            }
+            let lines = lines(list)
+            let left = lines.filter(hasOverlay)
             if left.isEmpty { unlink(list) }
             if left.isEmpty || left.count == lines.count { return }
             let text = left.map { "\($0)\n" }.joined()

@@ -119,9 +119,8 @@ enum ImagesCommand {
         _ entry: ImageCache.Entry, _ cache: ImageCache, _ arguments: Arguments
     ) throws(Failure) {
         let folders = ImageCache.keepers(of: entry.path).filter { folder in
-            // A start that was killed may have left a record, and no disk yet.
-            guard access("\(folder)/disk.img", F_OK) == 0, let text = FileTree().text("\(folder)/machine.json"),
-                let record = try? JSON(parsing: text).decode(MachineRecord.self), record.isOverlay
+            guard let text = FileTree().text("\(folder)/machine.json"),
+                let record = try? JSON(parsing: text).decode(MachineRecord.self)
             else { return false }
             return record.image.map { entry.image.difference(from: $0) == nil } ?? false
         }

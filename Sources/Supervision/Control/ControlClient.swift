@@ -46,7 +46,7 @@ package struct ControlClient {
         let socket = Descriptor(try Errno.check { clinux_connect(path) })
         var user: uid_t = 0
         try Errno.check { clinux_peer_user(socket.raw, &user) }
-        if ![0, geteuid()].contains(user) { throw .notPermitted }
+        if !Files.isOurs(user) { throw .notPermitted }
         return socket
     }
 
